@@ -1,0 +1,206 @@
+"""Transport parameters (RFC 9000 §18): a TLS extension body to a value and back, with the checks of §7.4 and §18.2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from quicstack.errors import TransportError, TransportErrorCode
+from quicstack.wire.frame import MAX_STREAMS_LIMIT
+from quicstack.wire.varint import encode_varint, read_varint
+
+__all__ = [
+    "PreferredAddress",
+    "TransportParameters",
+    "read_transport_parameters",
+    "write_transport_parameters",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class PreferredAddress:
+    """RFC 9000 §18.2, as it stands on the wire: addresses are raw bytes, all zero when absent."""
+
+    ipv4_address: bytes
+    ipv4_port: int
+    ipv6_address: bytes
+    ipv6_port: int
+    connection_id: bytes
+    stateless_reset_token: bytes
+
+
+@dataclass(slots=True)
+class TransportParameters:
+    """RFC 9000 §18.2. Times in seconds, sizes in bytes; a connection ID that is None was absent."""
+
+    original_destination_connection_id: bytes | None = None
+    max_idle_timeout: float = 0.0
+    stateless_reset_token: bytes | None = None
+    max_udp_payload_size: int = 65527
+    initial_max_data: int = 0
+    initial_max_stream_data_bidi_local: int = 0
+    initial_max_stream_data_bidi_remote: int = 0
+    initial_max_stream_data_uni: int = 0
+    initial_max_streams_bidi: int = 0
+    initial_max_streams_uni: int = 0
+    ack_delay_exponent: int = 3
+    max_ack_delay: float = 0.025
+    disable_active_migration: bool = False
+    preferred_address: PreferredAddress | None = None
+    active_connection_id_limit: int = 2
+    initial_source_connection_id: bytes | None = None
+    retry_source_connection_id: bytes | None = None
+    max_datagram_frame_size: int = 0
+    reserved: dict[int, bytes] = field(default_factory=dict)
+    """Parameters sent to exercise the rule that unknown ones are ignored (§18.1); never filled when reading."""
+
+
+_BYTES = {0x00: "original_destination_connection_id", 0x0F: "initial_source_connection_id"}
+_BYTES[0x10] = "retry_source_connection_id"
+_INTEGERS = {
+    0x03: "max_udp_payload_size",
+    0x04: "initial_max_data",
+    0x05: "initial_max_stream_data_bidi_local",
+    0x06: "initial_max_stream_data_bidi_remote",
+    0x07: "initial_max_stream_data_uni",
+    0x08: "initial_max_streams_bidi",
+    0x09: "initial_max_streams_uni",
+    0x0A: "ack_delay_exponent",
+    0x0E: "active_connection_id_limit",
+    0x20: "max_datagram_frame_size",
+}
+_MILLISECONDS = {0x01: "max_idle_timeout", 0x0B: "max_ack_delay"}
+_STATELESS_RESET_TOKEN = 0x02
+_DISABLE_ACTIVE_MIGRATION = 0x0C
+_PREFERRED_ADDRESS = 0x0D
+_SERVER_ONLY = {0x00, 0x02, 0x0D, 0x10}
+_NAMES = {
+    **_BYTES,
+    **_INTEGERS,
+    **_MILLISECONDS,
+    0x02: "stateless_reset_token",
+    0x0C: "disable_active_migration",
+    0x0D: "preferred_address",
+}
+_DEFAULTS = TransportParameters()
+
+
+def _error(reason: str) -> TransportError:
+    return TransportError(TransportErrorCode.TRANSPORT_PARAMETER_ERROR, reason)
+
+
+def read_transport_parameters(data: bytes, *, from_server: bool) -> TransportParameters:
+    """Parse what a server (or client) sent. Raises TRANSPORT_PARAMETER_ERROR for anything that §18.2 forbids."""
+    parameters = TransportParameters()
+    seen: set[int] = set()
+    pos = 0
+    try:
+        while pos < len(data):
+            identifier, pos = read_varint(data, pos)
+            length, pos = read_varint(data, pos)
+            value = data[pos : pos + length]
+            pos += length
+            if len(value) != length:
+                raise _error(f"parameter {identifier:#x} is truncated")
+            if identifier in seen:
+                raise _error(f"parameter {identifier:#x} is sent twice")
+            seen.add(identifier)
+            if identifier in _SERVER_ONLY and not from_server:
+                raise _error(f"a client sent {_NAMES[identifier]}, which is for servers")
+            _read_one(parameters, identifier, value)
+    except TransportError as error:
+        if error.code == TransportErrorCode.TRANSPORT_PARAMETER_ERROR:
+            raise
+        raise _error(error.reason) from None
+    _check(parameters)
+    return parameters
+
+
+def _read_one(parameters: TransportParameters, identifier: int, value: bytes) -> None:
+    name = _NAMES.get(identifier)
+    if name is None:
+        return  # §7.4.2: parameters we do not know are ignored
+    if identifier in _BYTES:
+        if len(value) > 20:
+            raise _error(f"{name} of {len(value)} bytes")
+        setattr(parameters, name, value)
+    elif identifier in _INTEGERS or identifier in _MILLISECONDS:
+        number, end = read_varint(value, 0)
+        if end != len(value):
+            raise _error(f"{name} has {len(value) - end} bytes after its integer")
+        if identifier == 0x0B and number >= 1 << 14:
+            raise _error(f"max_ack_delay of {number} ms, expected below 2^14")
+        setattr(parameters, name, number / 1000 if identifier in _MILLISECONDS else number)
+    elif identifier == _STATELESS_RESET_TOKEN:
+        if len(value) != 16:
+            raise _error(f"stateless_reset_token of {len(value)} bytes, expected 16")
+        parameters.stateless_reset_token = value
+    elif identifier == _DISABLE_ACTIVE_MIGRATION:
+        if value:
+            raise _error("disable_active_migration is not empty")
+        parameters.disable_active_migration = True
+    else:
+        parameters.preferred_address = _read_preferred_address(value)
+
+
+def _read_preferred_address(value: bytes) -> PreferredAddress:
+    if len(value) < 25:
+        raise _error("preferred_address is truncated")
+    length = value[24]
+    if not 1 <= length <= 20 or len(value) != 25 + length + 16:
+        raise _error(f"preferred_address with a connection ID of {length} bytes in {len(value)} bytes")
+    return PreferredAddress(
+        value[:4],
+        int.from_bytes(value[4:6], "big"),
+        value[6:22],
+        int.from_bytes(value[22:24], "big"),
+        value[25 : 25 + length],
+        value[25 + length :],
+    )
+
+
+def _check(p: TransportParameters) -> None:
+    if p.max_udp_payload_size < 1200:
+        raise _error(f"max_udp_payload_size of {p.max_udp_payload_size}, expected 1200 or more")
+    if p.ack_delay_exponent > 20:
+        raise _error(f"ack_delay_exponent of {p.ack_delay_exponent}, expected 20 or less")
+    if p.active_connection_id_limit < 2:
+        raise _error(f"active_connection_id_limit of {p.active_connection_id_limit}, expected 2 or more")
+    if max(p.initial_max_streams_bidi, p.initial_max_streams_uni) > MAX_STREAMS_LIMIT:
+        raise _error("initial_max_streams above 2^60")
+
+
+def write_transport_parameters(parameters: TransportParameters) -> bytes:
+    """The extension body; values equal to their default are left out (§7.4: that means the same)."""
+    out = []
+    for identifier, name in sorted(_NAMES.items()):
+        value = getattr(parameters, name)
+        if value == getattr(_DEFAULTS, name):
+            continue
+        if identifier in _INTEGERS:
+            body = encode_varint(value)
+        elif identifier in _MILLISECONDS:
+            body = encode_varint(round(value * 1000))
+        elif identifier == _DISABLE_ACTIVE_MIGRATION:
+            body = b""
+        elif identifier == _PREFERRED_ADDRESS:
+            body = _write_preferred_address(value)
+        else:
+            body = value
+        out.append(encode_varint(identifier) + encode_varint(len(body)) + body)
+    for identifier, body in parameters.reserved.items():
+        out.append(encode_varint(identifier) + encode_varint(len(body)) + body)
+    return b"".join(out)
+
+
+def _write_preferred_address(address: PreferredAddress) -> bytes:
+    return b"".join(
+        (
+            address.ipv4_address,
+            address.ipv4_port.to_bytes(2, "big"),
+            address.ipv6_address,
+            address.ipv6_port.to_bytes(2, "big"),
+            bytes((len(address.connection_id),)),
+            address.connection_id,
+            address.stateless_reset_token,
+        )
+    )

@@ -1,0 +1,47 @@
+"""Variable-length integers (RFC 9000 §16)."""
+
+from __future__ import annotations
+
+from quicstack.errors import Truncated
+
+__all__ = ["MAX_VARINT", "encode_varint", "read_varint", "varint_size"]
+
+MAX_VARINT = (1 << 62) - 1
+
+
+def read_varint(data: bytes, pos: int) -> tuple[int, int]:  # hot path
+    """The integer at ``pos`` and the position after it. Raises :class:`Truncated` where the buffer ends first."""
+    try:
+        first = data[pos]
+    except IndexError:
+        raise Truncated("variable-length integer") from None
+    if first < 0x40:
+        return first, pos + 1
+    end = pos + (1 << (first >> 6))
+    if end > len(data):
+        raise Truncated("variable-length integer")
+    if first < 0x80:
+        return (first & 0x3F) << 8 | data[pos + 1], end
+    if first < 0xC0:
+        return int.from_bytes(data[pos:end], "big") & 0x3FFF_FFFF, end
+    return int.from_bytes(data[pos:end], "big") & MAX_VARINT, end
+
+
+def encode_varint(value: int) -> bytes:  # hot path
+    """The shortest encoding of ``value``; ValueError outside 0..2^62-1."""
+    if value < 0x40:
+        if value < 0:
+            raise ValueError(f"a variable-length integer is not negative: {value}")
+        return bytes((value,))
+    if value < 0x4000:
+        return (value | 0x4000).to_bytes(2, "big")
+    if value < 0x4000_0000:
+        return (value | 0x8000_0000).to_bytes(4, "big")
+    if value <= MAX_VARINT:
+        return (value | 0xC000_0000_0000_0000).to_bytes(8, "big")
+    raise ValueError(f"a variable-length integer is below 2^62: {value}")
+
+
+def varint_size(value: int) -> int:
+    """Bytes that :func:`encode_varint` takes for ``value``."""
+    return 1 if value < 0x40 else 2 if value < 0x4000 else 4 if value < 0x4000_0000 else 8
