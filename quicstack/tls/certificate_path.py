@@ -1,0 +1,179 @@
+"""From a server's certificate to a root: RFC 5280 §6, done by ``cryptography.x509.verification``.
+
+The library enforces the profile of the public web PKI. Certificates of private authorities, made by ``openssl`` or by a
+few lines of Python, often lack what that profile wants, and ``ssl`` accepts them. So these rules are looser here:
+
+========================================  ===========================  ==============================================
+extension                                 web PKI profile              here
+========================================  ===========================  ==============================================
+subjectKeyIdentifier of an authority      must be present              may be absent
+authorityKeyIdentifier                    must be present              may be absent
+keyUsage of an authority                  must be present              may be absent; if present it has keyCertSign
+basicConstraints of an authority          critical                     critical or not; cA must be true as ever
+basicConstraints of the server            cA must be false             not looked at: it is not used as an authority
+keyUsage of the server                    must lack keyCertSign        must have digitalSignature, if present
+========================================  ===========================  ==============================================
+
+What stays as strict as in the web PKI: signatures, dates, name constraints, path length, unknown critical extensions,
+RSA of 2048 bits, no SHA-1, and issuing keys must be ECDSA or RSA (an Ed25519 authority is refused by the library).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.verification import (
+    Criticality,
+    ExtensionPolicy,
+    Policy,
+    PolicyBuilder,
+    Store,
+    VerificationError,
+)
+
+from quicstack.errors import CertificateError
+from quicstack.tls.alerts import Alert
+from quicstack.tls.server_name import ascii_name, parse_ip
+
+__all__ = ["check_validity", "describe", "extension_policies", "refusal", "verify_path"]
+
+SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
+MAX_INTERMEDIATES = 15
+MAX_PER_KEY = 2
+"""Cross-certificates of one authority's key that a server may send. Without a bound, a few certificates that all issue
+one another make exponentially many paths."""
+
+
+def describe(certificate: x509.Certificate) -> str:
+    """The subject for messages, or the serial number where there is none."""
+    try:
+        return certificate.subject.rfc4514_string() or f"serial number {certificate.serial_number:x}"
+    except ValueError:
+        return "an unreadable subject"
+
+
+def refusal(certificate: x509.Certificate, check: str, alert: int, problem: str) -> CertificateError:
+    subject = describe(certificate)
+    return CertificateError(f"the certificate of {subject} {problem}", check=check, subject=subject, alert=alert)
+
+
+def check_validity(certificate: x509.Certificate, now: datetime) -> None:
+    """RFC 5280 §4.1.2.5. Raises with the date that was missed."""
+    clock = f"(this machine's clock says {now:%Y-%m-%d %H:%M:%S} UTC)"
+    if now < certificate.not_valid_before_utc:
+        when = f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M:%S} UTC"
+        problem = f"is not valid before {when}: check the clocks {clock}"
+    elif now > certificate.not_valid_after_utc:
+        when = f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC"
+        problem = f"expired on {when}: it must be renewed {clock}"
+    else:
+        return
+    raise refusal(certificate, "validity", Alert.CERTIFICATE_EXPIRED, problem)
+
+
+def verify_path(
+    chain: Sequence[x509.Certificate],
+    roots: Sequence[x509.Certificate],
+    server_name: str,
+    now: datetime,
+) -> None:
+    """Build a path from ``chain[0]`` to one of ``roots``, or raise with the likeliest reason why there is none."""
+    leaf, intermediates = chain[0], list(dict.fromkeys(chain[1:]))
+    _check_size(leaf, intermediates)
+    address = parse_ip(server_name)
+    ca_policy, ee_policy = extension_policies()
+    try:
+        subject = x509.DNSName(ascii_name(server_name)) if address is None else x509.IPAddress(address)
+        builder = PolicyBuilder().store(Store(list(roots))).time(now)
+        builder = builder.extension_policies(ca_policy=ca_policy, ee_policy=ee_policy)
+        builder.build_server_verifier(subject).verify(leaf, intermediates)
+    except VerificationError as error:
+        _explain(chain, roots, now)
+        reason = str(error).partition(" (encountered")[0]
+        raise refusal(leaf, "path", Alert.BAD_CERTIFICATE, f"has no valid path to a trusted root: {reason}") from None
+    except ValueError as error:
+        raise refusal(leaf, "path", Alert.BAD_CERTIFICATE, f"cannot be checked: {error}") from None
+
+
+def _check_size(leaf: x509.Certificate, intermediates: Sequence[x509.Certificate]) -> None:
+    if len(intermediates) > MAX_INTERMEDIATES:
+        problem = f"came with {len(intermediates)} others, at most {MAX_INTERMEDIATES} are taken"
+        raise refusal(leaf, "path", Alert.BAD_CERTIFICATE, problem)
+    try:
+        keys = Counter(
+            c.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for c in intermediates
+        )
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise refusal(leaf, "path", Alert.BAD_CERTIFICATE, f"came with a key nobody can read: {error}") from None
+    if keys and max(keys.values()) > MAX_PER_KEY:
+        problem = f"came with more than {MAX_PER_KEY} certificates for the same issuing key"
+        raise refusal(leaf, "path", Alert.BAD_CERTIFICATE, problem)
+
+
+def _explain(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], now: datetime) -> None:
+    """After a failure: walk from the server's certificate by issuer name, and raise where the walk ends.
+
+    Returns if it reaches a root: then names and dates are in order, and the library's own reason must do.
+    """
+    leaf = current = chain[0]
+    by_subject = {certificate.subject: certificate for certificate in chain[1:]}
+    root_subjects = {certificate.subject: certificate for certificate in roots}
+    for _ in range(len(chain)):
+        check_validity(current, now)
+        if current.issuer in root_subjects:
+            return check_validity(root_subjects[current.issuer], now)
+        if current.issuer == current.subject:
+            kind = (
+                "is self-signed and is not among the trusted roots"
+                if current is leaf
+                else ("ends the chain and is not among the trusted roots")
+            )
+            advice = "trust it by name, or by hash, if it is yours"
+            raise refusal(current, "root", Alert.UNKNOWN_CA, f"{kind}: {advice}")
+        if current.issuer not in by_subject:
+            issuer = current.issuer.rfc4514_string()
+            raise refusal(
+                current,
+                "issuer",
+                Alert.UNKNOWN_CA,
+                f"was issued by {issuer}, which the server did not send and which is not a trusted root: "
+                "the server should send its intermediate certificates, or the root must be trusted",
+            )
+        current = by_subject[current.issuer]
+
+
+def extension_policies() -> tuple[ExtensionPolicy, ExtensionPolicy]:
+    """(for authorities, for the server's certificate): the table above."""
+    either = Criticality.AGNOSTIC
+    authority = (
+        ExtensionPolicy.webpki_defaults_ca()
+        .may_be_present(x509.SubjectKeyIdentifier, either, None)
+        .may_be_present(x509.AuthorityKeyIdentifier, either, None)
+        .may_be_present(x509.KeyUsage, either, _may_sign_certificates)
+        .require_present(x509.BasicConstraints, either, _is_authority)
+    )
+    server = (
+        ExtensionPolicy.webpki_defaults_ee()
+        .require_present(x509.SubjectAlternativeName, either, None)
+        .may_be_present(x509.SubjectKeyIdentifier, either, None)
+        .may_be_present(x509.AuthorityKeyIdentifier, either, None)
+        .may_be_present(x509.BasicConstraints, either, None)
+        .may_be_present(x509.KeyUsage, either, None)
+    )
+    return authority, server
+
+
+def _may_sign_certificates(_: Policy, certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:
+    if usage is not None and not usage.key_cert_sign:
+        raise ValueError(f"keyUsage of {describe(certificate)} lacks keyCertSign")
+
+
+def _is_authority(_: Policy, certificate: x509.Certificate, constraints: x509.BasicConstraints) -> None:
+    if not constraints.ca:
+        raise ValueError(f"{describe(certificate)} is not an authority: basicConstraints.cA is false")

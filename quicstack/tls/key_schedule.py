@@ -1,0 +1,159 @@
+"""Secrets: RFC 8446 §7.1, the cipher suites of its §B.4, and the transcript hash of its §4.4.1.
+
+::
+
+                  0
+                  |
+        PSK -> HKDF-Extract = Early Secret
+                  |   (derived)
+      (EC)DHE -> HKDF-Extract = Handshake Secret ----> c hs traffic, s hs traffic
+                  |   (derived)
+          0 -> HKDF-Extract = Master Secret ---------> c ap traffic, s ap traffic, exp master, res master
+
+Packet protection keys are not made here: QUIC has its own labels (RFC 9001 §5.1), applied to the same traffic secrets.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+__all__ = [
+    "CIPHER_SUITES",
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_CHACHA20_POLY1305_SHA256",
+    "CipherSuite",
+    "KeySchedule",
+    "Transcript",
+    "hkdf_expand_label",
+    "hkdf_extract",
+]
+
+TLS_AES_128_GCM_SHA256 = 0x1301
+TLS_AES_256_GCM_SHA384 = 0x1302
+TLS_CHACHA20_POLY1305_SHA256 = 0x1303
+
+
+@dataclass(frozen=True, slots=True)
+class CipherSuite:
+    """An AEAD and a hash (RFC 8446 §B.4). ``key_length`` is the AEAD's, ``hash_length`` that of every secret."""
+
+    value: int
+    name: str
+    key_length: int
+    hash_length: int
+
+    def hash(self) -> hashes.HashAlgorithm:
+        return hashes.SHA384() if self.hash_length == 48 else hashes.SHA256()
+
+
+CIPHER_SUITES: dict[int, CipherSuite] = {
+    suite.value: suite
+    for suite in (
+        CipherSuite(TLS_AES_128_GCM_SHA256, "TLS_AES_128_GCM_SHA256", 16, 32),
+        CipherSuite(TLS_AES_256_GCM_SHA384, "TLS_AES_256_GCM_SHA384", 32, 48),
+        CipherSuite(TLS_CHACHA20_POLY1305_SHA256, "TLS_CHACHA20_POLY1305_SHA256", 32, 32),
+    )
+}
+"""The suites that QUIC can use. TLS_AES_128_CCM_8_SHA256 may not be (RFC 9001 §5.3)."""
+
+
+def hkdf_extract(hash: hashes.HashAlgorithm, salt: bytes, ikm: bytes) -> bytes:
+    """HKDF-Extract (RFC 5869 §2.2). An empty salt counts as zeros, which HMAC's own padding already gives."""
+    return hmac.digest(salt, ikm, hash.name)
+
+
+def hkdf_expand_label(hash: hashes.HashAlgorithm, secret: bytes, label: bytes, context: bytes, length: int) -> bytes:
+    """HKDF-Expand-Label (RFC 8446 §7.1). ``label`` is given without its prefix ``tls13``."""
+    full_label = b"tls13 " + label
+    info = (
+        length.to_bytes(2, "big")
+        + len(full_label).to_bytes(1, "big")
+        + full_label
+        + len(context).to_bytes(1, "big")
+        + context
+    )
+    return HKDFExpand(hash, length, info).derive(secret)
+
+
+def hash_of(hash: hashes.HashAlgorithm, data: bytes) -> bytes:
+    digest = hashes.Hash(hash)
+    digest.update(data)
+    return digest.finalize()
+
+
+class Transcript:
+    """The running hash over all handshake messages (RFC 8446 §4.4.1).
+
+    The hash is known only once a cipher suite is chosen, so the first messages are kept until :meth:`choose_hash`.
+    """
+
+    __slots__ = ("_digest", "_hash", "_pending")
+
+    def __init__(self) -> None:
+        self._pending = b""
+        self._hash: hashes.HashAlgorithm | None = None
+        self._digest: hashes.Hash | None = None
+
+    def choose_hash(self, hash: hashes.HashAlgorithm) -> None:
+        if self._digest is None:
+            self._hash = hash
+            self._digest = hashes.Hash(hash)
+            self._digest.update(self._pending)
+            self._pending = b""
+
+    def add(self, message: bytes) -> None:
+        if self._digest is None:
+            self._pending += message
+        else:
+            self._digest.update(message)
+
+    def digest(self) -> bytes:
+        """Transcript-Hash over what was added so far."""
+        if self._digest is None:
+            raise RuntimeError("the transcript has no hash before the cipher suite is chosen")
+        return self._digest.copy().finalize()
+
+    def replace_by_message_hash(self) -> None:
+        """After a HelloRetryRequest, its ClientHello counts as one synthetic ``message_hash`` message (type 254)."""
+        if self._hash is None:
+            raise RuntimeError("the transcript has no hash before the cipher suite is chosen")
+        digest = self.digest()
+        self._digest = hashes.Hash(self._hash)
+        self._digest.update(b"\xfe\x00\x00" + len(digest).to_bytes(1, "big") + digest)
+
+
+class KeySchedule:
+    """The chain of RFC 8446 §7.1 for one handshake: each ``enter_*`` moves one HKDF-Extract further down."""
+
+    __slots__ = ("_secret", "hash", "suite")
+
+    def __init__(self, suite: CipherSuite, psk: bytes | None = None) -> None:
+        self.suite = suite
+        self.hash = suite.hash()
+        zeros = bytes(suite.hash_length)
+        self._secret = hkdf_extract(self.hash, zeros, psk if psk is not None else zeros)
+
+    def enter_handshake(self, shared_secret: bytes) -> None:
+        """Early Secret to Handshake Secret, with the result of the key exchange."""
+        self._secret = hkdf_extract(self.hash, self._derived(), shared_secret)
+
+    def enter_application(self) -> None:
+        """Handshake Secret to Master Secret, with nothing new."""
+        self._secret = hkdf_extract(self.hash, self._derived(), bytes(self.suite.hash_length))
+
+    def derive(self, label: bytes, transcript_hash: bytes) -> bytes:
+        """Derive-Secret from where the schedule stands now, such as ``c hs traffic``."""
+        return hkdf_expand_label(self.hash, self._secret, label, transcript_hash, self.suite.hash_length)
+
+    def finished(self, traffic_secret: bytes, transcript_hash: bytes) -> bytes:
+        """The ``verify_data`` of a Finished message (RFC 8446 §4.4.4)."""
+        key = hkdf_expand_label(self.hash, traffic_secret, b"finished", b"", self.suite.hash_length)
+        return hmac.digest(key, transcript_hash, self.hash.name)
+
+    def _derived(self) -> bytes:
+        return self.derive(b"derived", hash_of(self.hash, b""))

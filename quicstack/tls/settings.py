@@ -1,0 +1,55 @@
+"""What a handshake needs to know beforehand: one frozen record for either side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from quicstack.errors import ConfigurationError
+from quicstack.tls.certificate import CertificateStore
+from quicstack.tls.groups import available_groups, group_name
+from quicstack.tls.key_schedule import CIPHER_SUITES
+from quicstack.tls.server_name import ascii_name, parse_ip
+from quicstack.tls.signatures import OFFERED_SCHEMES, scheme_name
+from quicstack.tls.trust import Trust
+
+__all__ = ["TlsSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """Both sides: protocols, suites and groups, best first. The client's choice is an offer, the server's decides.
+
+    ``server_name`` (client) is sent as SNI unless it is an IP address, and the certificate must cover it.
+    ``certificates`` is what a server shows. ``keylog`` is called with one line of the key log format at a time
+    (RFC 9850), without newline.
+    """
+
+    alpn_protocols: tuple[str, ...]
+    server_name: str | None = None
+    cipher_suites: tuple[int, ...] = tuple(CIPHER_SUITES)
+    groups: tuple[int, ...] = available_groups()
+    signature_schemes: tuple[int, ...] = OFFERED_SCHEMES
+    trust: Trust = field(default_factory=Trust.system)
+    certificates: CertificateStore | None = None
+    keylog: Callable[[str], None] | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.alpn_protocols:
+            raise ConfigurationError("alpn_protocols is empty: QUIC needs an application protocol, such as 'h3'")
+        for protocol in self.alpn_protocols:
+            if not 1 <= len(protocol.encode()) <= 255:
+                raise ConfigurationError(f"alpn_protocols: {protocol!r} must be 1 to 255 bytes long")
+        known = {
+            "cipher_suites": (self.cipher_suites, CIPHER_SUITES, "{:#06x}".format),
+            "groups": (self.groups, available_groups(), group_name),
+            "signature_schemes": (self.signature_schemes, OFFERED_SCHEMES, scheme_name),
+        }
+        for name, (values, allowed, spell) in known.items():
+            unknown = [value for value in values if value not in allowed]
+            if unknown or not values:
+                choice = ", ".join(map(spell, allowed))
+                what = f"{', '.join(map(spell, unknown))} cannot be used here" if unknown else "is empty"
+                raise ConfigurationError(f"{name}: {what}; choose from {choice}")
+        if self.server_name is not None and parse_ip(self.server_name) is None:
+            ascii_name(self.server_name)
