@@ -1,0 +1,95 @@
+# Everything a person or CI runs here, in one word each. `make help` lists them.
+#
+#   PYTHON   the Python to build the virtual environment with (3.11 or newer)
+#   VENV     where that environment lives; one per Python version, e.g. VENV=.venv-3.13 PYTHON=python3.13
+#   PEER_PYTHON  a Python 3.12 or newer, for the peers that need one; looked for when not given
+#   WORKERS  how many test processes run at once
+#   TESTS    what to test: a file, a folder, or file::name
+#   ARGS     further arguments for pytest, or for the benchmark
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+TESTS ?= tests
+ARGS ?=
+export PEER_PYTHON
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast test-lowest lint format bench peers wheel clean
+
+help:
+	@echo 'make demo         run a WebTransport server and a page that talks to it (real sockets)'
+	@echo 'make test         all tests; one that needs a browser or a peer that is not here says what to install'
+	@echo 'make test-fast    the tests that need neither a browser nor a peer nor patience'
+	@echo 'make test-lowest  test-fast with the oldest cryptography and pylsqpack that we support'
+	@echo 'make lint         ruff format --check, ruff check, mypy --strict'
+	@echo 'make format       let ruff rewrite the files'
+	@echo 'make bench        bulk transfer over loopback, against aioquic'
+	@echo 'make peers        environments for peers that cannot share ours, under .venv-peers/'
+	@echo 'make wheel        build dist/quicstack-*-py3-none-any.whl'
+	@echo 'make clean        remove everything that the targets above made'
+
+# A stamp file says that an environment is complete, so a second run touches no network.
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "quicstack needs Python 3.11 or newer, and '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)."; \
+	  echo "Name a newer one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "Could not make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "Installing quicstack into $(VENV)"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	@echo "Installing quicstack and what its tests need into $(VENV)"
+	@$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m webtransport demo $(ARGS)
+
+test: $(VENV)/.installed-dev
+	@$(MAKE) --no-print-directory peers || test -z "$(CI)"
+	$(PYTEST) $(TESTS) $(ARGS)
+
+test-fast: $(VENV)/.installed-dev
+	$(PYTEST) -m 'not slow and not peer and not browser' $(TESTS) $(ARGS)
+
+# The lowest versions named in pyproject.toml, read from there. Skips are in order here: a newer library's gifts are missing.
+test-lowest:
+	@$(MAKE) --no-print-directory VENV=.venv-lowest .venv-lowest/.installed-lowest
+	CI= .venv-lowest/bin/python -m pytest -n $(WORKERS) -m 'not slow and not peer and not browser' $(TESTS) $(ARGS)
+
+.venv-lowest/.installed-lowest: pyproject.toml tests/lowest.py | $(BIN)/python
+	@echo "Installing the oldest supported dependencies into $(VENV)"
+	@$(PIP) --editable '.[test]' $$($(BIN)/python tests/lowest.py)
+	@touch $@
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/bulk.py $(ARGS)
+
+peers: $(VENV)/.installed-dev
+	@$(BIN)/python tests/peers/environments.py
+
+wheel: $(VENV)/.installed-dev
+	$(BIN)/python -m pip --disable-pip-version-check --quiet wheel --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
