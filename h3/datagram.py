@@ -1,0 +1,67 @@
+"""HTTP Datagrams in QUIC DATAGRAM frames (RFC 9297 §2.1): a quarter of the stream's id, then the payload."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from quicstack.errors import Truncated
+from quicstack.wire.varint import encode_varint, read_varint
+
+from .errors import H3ConnectionError, H3ErrorCode
+
+__all__ = ["MAX_QUARTER_STREAM_ID", "EarlyDatagrams", "encode_datagram", "quarter_id_size", "read_datagram"]
+
+MAX_QUARTER_STREAM_ID = (1 << 60) - 1
+
+
+def quarter_id_size(stream_id: int) -> int:
+    """Bytes that the prefix of a datagram takes for this stream."""
+    return len(encode_varint(stream_id >> 2))
+
+
+def encode_datagram(stream_id: int, payload: bytes) -> bytes:
+    """RFC 9297 §2.1, figure 1."""
+    return encode_varint(stream_id >> 2) + payload
+
+
+def read_datagram(data: bytes) -> tuple[int, bytes]:
+    """The id of the request stream and the payload."""
+    try:
+        quarter, position = read_varint(data, 0)
+    except Truncated:
+        raise H3ConnectionError(
+            H3ErrorCode.H3_DATAGRAM_ERROR, "DATAGRAM is too short for a quarter stream id"
+        ) from None
+    if quarter > MAX_QUARTER_STREAM_ID:
+        raise H3ConnectionError(H3ErrorCode.H3_DATAGRAM_ERROR, f"quarter stream id {quarter} is above 2^60-1")
+    return quarter << 2, data[position:]
+
+
+class EarlyDatagrams:
+    """Datagrams that overtook the request they belong to (RFC 9297 §2.1 allows to keep them for about a round trip).
+
+    Without a clock the bound is a number: the newest ``limit`` of the whole connection are kept, whoever they are for.
+    """
+
+    __slots__ = ("_limit", "_waiting")
+
+    def __init__(self, limit: int = 32) -> None:
+        self._limit = limit
+        self._waiting: deque[tuple[int, bytes]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, stream_id: int, payload: bytes) -> None:
+        """Keep one; the oldest makes room."""
+        if len(self._waiting) >= self._limit:
+            self._waiting.popleft()
+        self._waiting.append((stream_id, payload))
+
+    def take(self, stream_id: int) -> list[bytes]:
+        """What waited for this stream, in order of arrival."""
+        if not self._waiting:
+            return []
+        mine = [payload for waiting_id, payload in self._waiting if waiting_id == stream_id]
+        self._waiting = deque(item for item in self._waiting if item[0] != stream_id)
+        return mine
