@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import get_args
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -56,9 +57,9 @@ def _load_private_key(path: str | PathLike[str], password: str | bytes | None) -
         raise ConfigurationError(f"the private key in {path} {wrong}") from None
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ConfigurationError(f"{path} holds no private key that can be read: {error}") from None
-    if not isinstance(key, get_args(PrivateKey)):
-        raise ConfigurationError(f"{path} holds a key of type {type(key).__name__}; TLS needs ECDSA, Ed25519 or RSA")
-    return key  # type: ignore[return-value]  # narrowed by the line above, which mypy cannot follow
+    if isinstance(key, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey):
+        return key
+    raise ConfigurationError(f"{path} holds a key of type {type(key).__name__}; TLS needs ECDSA, Ed25519 or RSA")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,8 @@ class CertificateKey:
         return cls(tuple(certificates), _load_private_key(keyfile or certfile, password))
 
 
-def _spki(public_key: object) -> bytes:
-    return public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined, no-any-return]
+def _spki(public_key: PublicKeyTypes) -> bytes:
+    return public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 class CertificateStore:

@@ -17,11 +17,13 @@ from cryptography.x509.oid import PublicKeyAlgorithmOID
 __all__ = [
     "CERTIFICATE_VERIFY_SCHEMES",
     "OFFERED_SCHEMES",
+    "SERVER_CONTEXT",
     "PrivateKey",
     "SignatureScheme",
     "scheme_name",
     "schemes_of",
     "sign",
+    "signed_content",
     "verify",
 ]
 
@@ -55,6 +57,8 @@ CERTIFICATE_VERIFY_SCHEMES: dict[int, SignatureScheme] = {
 """In our order of preference."""
 
 RSA_PKCS1_SCHEMES = {0x0401: "rsa_pkcs1_sha256", 0x0501: "rsa_pkcs1_sha384", 0x0601: "rsa_pkcs1_sha512"}
+
+SERVER_CONTEXT = b"TLS 1.3, server CertificateVerify"
 
 OFFERED_SCHEMES: tuple[int, ...] = (*CERTIFICATE_VERIFY_SCHEMES, *RSA_PKCS1_SCHEMES)
 """Our ``signature_algorithms``; without ``signature_algorithms_cert`` it speaks for certificates too."""
@@ -123,3 +127,8 @@ def verify(public_key: object, scheme: int, signature: bytes, content: bytes) ->
     except InvalidSignature:
         return False
     return True
+
+
+def signed_content(context: bytes, transcript_hash: bytes) -> bytes:
+    """What CertificateVerify signs (RFC 8446 §4.4.3); the padding keeps it apart from older TLS signatures."""
+    return b" " * 64 + context + b"\x00" + transcript_hash

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ssl
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.utils import CryptographyDeprecationWarning
 
 from quicstack.errors import ConfigurationError
 from quicstack.tls.certificate_path import SERVER_AUTH
@@ -21,7 +23,9 @@ PEM_END = b"-----END CERTIFICATE-----"
 @cache
 def system_roots() -> tuple[x509.Certificate, ...]:
     """All of them, read once. SSL_CERT_FILE and SSL_CERT_DIR are obeyed, as by ``ssl``."""
-    roots = tuple(dict.fromkeys(_windows_roots() if sys.platform == "win32" else _file_roots()))
+    with warnings.catch_warnings():  # The library warns of old roots with a serial number of zero.
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        roots = tuple(dict.fromkeys(_windows_roots() if sys.platform == "win32" else _file_roots()))
     if not roots:
         raise ConfigurationError(
             "no system root certificates were found: install them (ca-certificates), set SSL_CERT_FILE, or name "
@@ -51,9 +55,9 @@ def _windows_roots() -> Iterator[x509.Certificate]:
                 yield from _certificate(x509.load_der_x509_certificate, der)
 
 
-def _certificate(load: object, data: bytes) -> Iterator[x509.Certificate]:
+def _certificate(load: Callable[[bytes], x509.Certificate], data: bytes) -> Iterator[x509.Certificate]:
     """One root, or none: a store may hold certificates that break RFC 5280 and that nobody needs."""
     try:
-        yield load(data)  # type: ignore[operator]
+        yield load(data)
     except ValueError:
         return

@@ -1,0 +1,351 @@
+"""The client's side of the handshake: RFC 8446 §A.1, top to bottom.
+
+::
+
+    START           Send ClientHello, with shares for the groups we like best
+    WAIT_SH         Recv ServerHello (after at most one HelloRetryRequest)      handshake keys
+    WAIT_EE         Recv EncryptedExtensions: ALPN, transport parameters
+    WAIT_CERT_CR    Recv CertificateRequest (answered with an empty Certificate), Certificate
+    WAIT_CV         Recv CertificateVerify
+    WAIT_FINISHED   Recv Finished; Send Finished                                1-RTT keys
+    CONNECTED       Recv NewSessionTicket
+
+PSK resumption, 0-RTT, client certificates, certificate compression and ECH are not offered yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
+from quicstack.errors import CertificateError, TransportError, TransportErrorCode
+from quicstack.tls.alerts import Alert, tls_error
+from quicstack.tls.epoch import Epoch
+from quicstack.tls.extensions import (
+    TLS_1_3,
+    ExtensionType,
+    check_extensions,
+    read_alpn,
+    read_code_points,
+    read_cookie,
+    read_key_share_entry,
+    read_number,
+    required,
+    write_alpn,
+    write_code_points,
+    write_key_share_entries,
+    write_server_name,
+    write_supported_versions,
+)
+from quicstack.tls.groups import X25519MLKEM768, KeyExchange, generate, group_name
+from quicstack.tls.handshake import Handshake, HandshakeComplete, Message, PeerTransportParameters, Run
+from quicstack.tls.key_schedule import CIPHER_SUITES, KeySchedule
+from quicstack.tls.messages import (
+    LEGACY_VERSION,
+    Certificate,
+    CertificateRequest,
+    CertificateVerify,
+    ClientHello,
+    EncryptedExtensions,
+    Extensions,
+    Finished,
+    HandshakeType,
+    NewSessionTicket,
+    ServerHello,
+)
+from quicstack.tls.server_name import ascii_name, parse_ip
+from quicstack.tls.signatures import (
+    CERTIFICATE_VERIFY_SCHEMES,
+    SERVER_CONTEXT,
+    scheme_name,
+    schemes_of,
+    signed_content,
+    verify,
+)
+
+__all__ = ["ClientHandshake"]
+
+MAX_TICKETS = 1024
+"""NewSessionTickets taken over the life of a connection. They are thrown away; reading them costs time."""
+
+
+class ClientHandshake(Handshake):
+    """See the diagram above, and :class:`~quicstack.tls.handshake.Handshake` for how to drive it.
+
+    ``transport_parameters`` is called once, with None, for the body of our own extension.
+    """
+
+    is_client = True
+
+    def _run(self) -> Run:
+        hello, exchanges = self._send_client_hello()
+        schedule, client_secret, server_secret = yield from self._wait_server_hello(hello, exchanges)
+        yield from self._wait_encrypted_extensions(hello.extensions)
+        request = yield from self._wait_certificate(hello.extensions)
+        yield from self._wait_certificate_verify()
+        yield from self._wait_finished(schedule, server_secret)
+        self._send_finished(schedule, client_secret, request)
+        yield from self._connected()
+
+    # START
+
+    def _send_client_hello(self) -> tuple[ClientHello, dict[int, KeyExchange]]:
+        settings = self.settings
+        self.client_random = self._random(32)
+        self.server_name = settings.server_name
+        exchanges = {group: generate(group, self._random) for group in self._groups_to_share()}
+        extensions: Extensions = {}
+        # RFC 6066 §3: a literal address is not a host name, and is not sent.
+        if settings.server_name is not None and parse_ip(settings.server_name) is None:
+            extensions[ExtensionType.SERVER_NAME] = write_server_name(ascii_name(settings.server_name))
+        extensions |= {
+            ExtensionType.SUPPORTED_VERSIONS: write_supported_versions((TLS_1_3,)),
+            ExtensionType.SUPPORTED_GROUPS: write_code_points(settings.groups),
+            ExtensionType.SIGNATURE_ALGORITHMS: write_code_points(settings.signature_schemes),
+            ExtensionType.ALPN: write_alpn(protocol.encode() for protocol in settings.alpn_protocols),
+            ExtensionType.QUIC_TRANSPORT_PARAMETERS: self._transport_parameters(None),
+            ExtensionType.KEY_SHARE: _key_shares(exchanges),
+        }
+        hello = ClientHello(self.client_random, settings.cipher_suites, extensions)
+        self._send(Epoch.INITIAL, hello.write())
+        return hello, exchanges
+
+    def _groups_to_share(self) -> tuple[int, ...]:
+        """The best group; and if that is the hybrid, also the best classic one, for servers that do not know it."""
+        groups = self.settings.groups
+        return groups[:2] if groups[0] == X25519MLKEM768 else groups[:1]
+
+    # WAIT_SH
+
+    def _wait_server_hello(
+        self, hello: ClientHello, exchanges: dict[int, KeyExchange]
+    ) -> Generator[tuple[int, ...], Message, tuple[KeySchedule, bytes, bytes]]:
+        message = yield (HandshakeType.SERVER_HELLO,)
+        server_hello = ServerHello.read(message.body)
+        _check_server_hello(server_hello, hello)
+        if server_hello.is_hello_retry_request:
+            retry_suite = server_hello.cipher_suite
+            exchanges = self._answer_hello_retry_request(server_hello, message, hello, exchanges)
+            message = yield (HandshakeType.SERVER_HELLO,)
+            server_hello = ServerHello.read(message.body)
+            _check_server_hello(server_hello, hello)
+            if server_hello.is_hello_retry_request:
+                raise tls_error(Alert.UNEXPECTED_MESSAGE, "a second HelloRetryRequest was sent, expected ServerHello")
+            if server_hello.cipher_suite != retry_suite:
+                raise tls_error(
+                    Alert.ILLEGAL_PARAMETER,
+                    f"ServerHello chose cipher suite {server_hello.cipher_suite:#06x} after a HelloRetryRequest "
+                    f"with {retry_suite:#06x}, expected the same",
+                )
+        body = required("SH", server_hello.extensions, ExtensionType.KEY_SHARE)
+        self.group, share = read_key_share_entry(body)
+        if self.group not in exchanges:
+            raise tls_error(
+                Alert.ILLEGAL_PARAMETER,
+                f"ServerHello has a key share of {group_name(self.group)}, expected one of "
+                f"{', '.join(map(group_name, exchanges))}, for which we sent ours",
+            )
+        self.cipher_suite = CIPHER_SUITES[server_hello.cipher_suite]
+        schedule = KeySchedule(self.cipher_suite)
+        self._transcript.choose_hash(schedule.hash)
+        self._transcript.add(message.data)
+        shared_secret = exchanges[self.group].finish(share)
+        return schedule, *self._enter_handshake(schedule, shared_secret)
+
+    def _answer_hello_retry_request(
+        self, retry: ServerHello, message: Message, hello: ClientHello, exchanges: dict[int, KeyExchange]
+    ) -> dict[int, KeyExchange]:
+        """RFC 8446 §4.1.4: the same ClientHello again, but for the key share and the cookie that were asked for."""
+        extensions = retry.extensions
+        if ExtensionType.KEY_SHARE in extensions:
+            group = read_number(extensions[ExtensionType.KEY_SHARE], 2, ExtensionType.KEY_SHARE)
+            if group not in self.settings.groups or group in exchanges:
+                problem = "for which we sent a share" if group in exchanges else "which we did not offer"
+                raise tls_error(
+                    Alert.ILLEGAL_PARAMETER, f"HelloRetryRequest asks for group {group_name(group)}, {problem}"
+                )
+            exchanges = {group: generate(group, self._random)}
+            hello.extensions[ExtensionType.KEY_SHARE] = _key_shares(exchanges)
+        elif ExtensionType.COOKIE not in extensions:
+            raise tls_error(
+                Alert.ILLEGAL_PARAMETER, "HelloRetryRequest asks for no change: a key_share or a cookie was expected"
+            )
+        if ExtensionType.COOKIE in extensions:
+            read_cookie(extensions[ExtensionType.COOKIE])
+            hello.extensions[ExtensionType.COOKIE] = extensions[ExtensionType.COOKIE]
+        self._transcript.choose_hash(CIPHER_SUITES[retry.cipher_suite].hash())
+        self._transcript.replace_by_message_hash()
+        self._transcript.add(message.data)
+        self._send(Epoch.INITIAL, hello.write())
+        return exchanges
+
+    # WAIT_EE
+
+    def _wait_encrypted_extensions(self, offered: Extensions) -> Run:
+        message = yield (HandshakeType.ENCRYPTED_EXTENSIONS,)
+        self._transcript.add(message.data)
+        extensions = EncryptedExtensions.read(message.body).extensions
+        check_extensions("EE", extensions, offered)
+        if extensions.get(ExtensionType.SERVER_NAME):
+            raise tls_error(Alert.DECODE_ERROR, "EncryptedExtensions has a server_name with content, expected none")
+        if ExtensionType.SUPPORTED_GROUPS in extensions:
+            read_code_points(extensions[ExtensionType.SUPPORTED_GROUPS], ExtensionType.SUPPORTED_GROUPS)
+        parameters = required("EE", extensions, ExtensionType.QUIC_TRANSPORT_PARAMETERS)
+        self.alpn_protocol = self._selected_alpn(extensions)
+        self._events.append(PeerTransportParameters(parameters))
+
+    def _selected_alpn(self, extensions: Extensions) -> str:
+        """RFC 9001 §8.1: without a common application protocol there is no connection."""
+        offered = self.settings.alpn_protocols
+        if ExtensionType.ALPN not in extensions:
+            raise tls_error(
+                Alert.NO_APPLICATION_PROTOCOL, f"the server chose no ALPN protocol, expected one of {offered}"
+            )
+        protocols = read_alpn(extensions[ExtensionType.ALPN])
+        if len(protocols) != 1:
+            raise tls_error(
+                Alert.ILLEGAL_PARAMETER, f"EncryptedExtensions has {len(protocols)} ALPN protocols, expected one"
+            )
+        for protocol in offered:
+            if protocol.encode() == protocols[0]:
+                return protocol
+        raise tls_error(
+            Alert.NO_APPLICATION_PROTOCOL,
+            f"the server chose the ALPN protocol {protocols[0]!r}, expected one of {offered}",
+        )
+
+    # WAIT_CERT_CR
+
+    def _wait_certificate(self, offered: Extensions) -> Generator[tuple[int, ...], Message, CertificateRequest | None]:
+        request = None
+        message = yield (HandshakeType.CERTIFICATE_REQUEST, HandshakeType.CERTIFICATE)
+        self._transcript.add(message.data)
+        if message.type == HandshakeType.CERTIFICATE_REQUEST:
+            request = CertificateRequest.read(message.body)
+            check_extensions("CR", request.extensions)
+            required("CR", request.extensions, ExtensionType.SIGNATURE_ALGORITHMS)
+            if request.context:
+                raise tls_error(Alert.ILLEGAL_PARAMETER, "CertificateRequest has a context, expected an empty one")
+            message = yield (HandshakeType.CERTIFICATE,)
+            self._transcript.add(message.data)
+        certificate = Certificate.read(message.body)
+        if certificate.context:
+            raise tls_error(Alert.ILLEGAL_PARAMETER, "the server's Certificate has a context, expected an empty one")
+        if not certificate.entries:
+            raise tls_error(Alert.DECODE_ERROR, "the server's Certificate is empty, expected at least one entry")
+        for entry in certificate.entries:
+            check_extensions("CT", entry.extensions, offered)
+        self.peer_certificates = tuple(_load_certificate(entry.data) for entry in certificate.entries)
+        try:
+            self.settings.trust.verify(self.peer_certificates, self.server_name, self._wall_time())
+        except CertificateError as error:
+            raise tls_error(error.alert, str(error), cause=error) from error
+        return request
+
+    # WAIT_CV
+
+    def _wait_certificate_verify(self) -> Run:
+        message = yield (HandshakeType.CERTIFICATE_VERIFY,)
+        verification = CertificateVerify.read(message.body)
+        leaf = self.peer_certificates[0]
+        try:
+            public_key = leaf.public_key()
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise tls_error(
+                Alert.UNSUPPORTED_CERTIFICATE, f"the key of the server's certificate cannot be used: {error}"
+            ) from None
+        offered = [s for s in self.settings.signature_schemes if s in CERTIFICATE_VERIFY_SCHEMES]
+        fitting = [s for s in schemes_of(public_key, leaf.public_key_algorithm_oid) if s in offered]
+        if verification.scheme not in fitting:
+            raise tls_error(
+                Alert.ILLEGAL_PARAMETER,
+                f"CertificateVerify is signed with {scheme_name(verification.scheme)}, expected one of "
+                f"{', '.join(map(scheme_name, fitting)) or 'none'}, which we offered and which fit the certificate",
+            )
+        content = signed_content(SERVER_CONTEXT, self._transcript.digest())
+        if not verify(public_key, verification.scheme, verification.signature, content):
+            raise tls_error(
+                Alert.DECRYPT_ERROR,
+                "CertificateVerify is not a signature of this handshake by the key of the server's certificate",
+            )
+        self._transcript.add(message.data)
+
+    # WAIT_FINISHED
+
+    def _wait_finished(self, schedule: KeySchedule, server_secret: bytes) -> Run:
+        message = yield (HandshakeType.FINISHED,)
+        self._check_finished(schedule, server_secret, message.body)
+        self._transcript.add(message.data)
+
+    def _send_finished(self, schedule: KeySchedule, client_secret: bytes, request: CertificateRequest | None) -> None:
+        local_secret, peer_secret = self._enter_application(schedule)
+        if request is not None:  # RFC 8446 §4.4.2: a client without a certificate says so with an empty message.
+            self._send(Epoch.HANDSHAKE, Certificate((), request.context).write())
+        verify_data = schedule.finished(client_secret, self._transcript.digest())
+        self._send(Epoch.HANDSHAKE, Finished(verify_data).write())
+        self._install_keys(Epoch.ONE_RTT, schedule, local_secret, is_write=True)
+        self._install_keys(Epoch.ONE_RTT, schedule, peer_secret, is_write=False)
+        self.is_complete = True
+        self._events.append(HandshakeComplete())
+
+    # CONNECTED
+
+    def _connected(self) -> Run:
+        for _ in range(MAX_TICKETS):
+            message = yield (HandshakeType.NEW_SESSION_TICKET,)
+            ticket = NewSessionTicket.read(message.body)
+            check_extensions("NST", ticket.extensions)
+            if ExtensionType.EARLY_DATA in ticket.extensions:
+                size = read_number(ticket.extensions[ExtensionType.EARLY_DATA], 4, ExtensionType.EARLY_DATA)
+                if size != 0xFFFFFFFF:  # RFC 9001 §4.6.1
+                    raise TransportError(
+                        TransportErrorCode.PROTOCOL_VIOLATION,
+                        f"NewSessionTicket has max_early_data_size {size:#x}, expected 0xffffffff",
+                    )
+        yield ()
+
+    def _check_header(self, message_type: int, size: int) -> None:
+        if self.is_complete and message_type == HandshakeType.CERTIFICATE_REQUEST:  # RFC 9001 §4.4
+            raise TransportError(
+                TransportErrorCode.PROTOCOL_VIOLATION, "CertificateRequest was sent after the handshake"
+            )
+        super()._check_header(message_type, size)
+
+
+def _key_shares(exchanges: dict[int, KeyExchange]) -> bytes:
+    return write_key_share_entries({group: exchange.share for group, exchange in exchanges.items()})
+
+
+def _check_server_hello(server_hello: ServerHello, hello: ClientHello) -> None:
+    """RFC 8446 §4.1.3, §4.2.1: what holds for a ServerHello and for a HelloRetryRequest."""
+    kind = "HRR" if server_hello.is_hello_retry_request else "SH"
+    extensions = server_hello.extensions
+    if ExtensionType.SUPPORTED_VERSIONS not in extensions:
+        raise tls_error(Alert.PROTOCOL_VERSION, "the server chose TLS 1.2 or older, expected TLS 1.3 (RFC 9001 §4.2)")
+    version = read_number(extensions[ExtensionType.SUPPORTED_VERSIONS], 2, ExtensionType.SUPPORTED_VERSIONS)
+    check_extensions(kind, extensions, hello.extensions)
+    for field, value, expected in (
+        ("selected_version", version, TLS_1_3),
+        ("legacy_version", server_hello.legacy_version, LEGACY_VERSION),
+        ("legacy_session_id_echo", server_hello.legacy_session_id_echo, hello.legacy_session_id),
+        ("legacy_compression_method", server_hello.legacy_compression_method, 0),
+    ):
+        if value != expected:
+            raise tls_error(Alert.ILLEGAL_PARAMETER, f"ServerHello has {field} {value!r}, expected {expected!r}")
+    if server_hello.cipher_suite not in hello.cipher_suites:
+        raise tls_error(
+            Alert.ILLEGAL_PARAMETER,
+            f"ServerHello chose cipher suite {server_hello.cipher_suite:#06x}, expected one of "
+            f"{', '.join(f'{suite:#06x}' for suite in hello.cipher_suites)}, which we offered",
+        )
+
+
+def _load_certificate(data: bytes) -> x509.Certificate:
+    try:
+        return x509.load_der_x509_certificate(data)
+    except (ValueError, x509.InvalidVersion) as error:
+        raise tls_error(
+            Alert.BAD_CERTIFICATE, f"the server's Certificate has an entry that is not X.509: {error}"
+        ) from None
