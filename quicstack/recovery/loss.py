@@ -22,6 +22,8 @@ from quicstack.recovery.space import AckRange, Space, SpaceState, loss_time_and_
 
 __all__ = ["Recovery"]
 
+HANDSHAKE, APPLICATION = int(Space.HANDSHAKE), int(Space.APPLICATION)  # plain ints: looked at for every ACK
+
 kTimeThreshold = 9 / 8
 """RFC 9002 §6.1.2: in round trips."""
 
@@ -74,15 +76,17 @@ class Recovery:
 
         self.rtt = RttEstimator(initial_rtt)
         self.congestion_controller = congestion_controller_factory(max_datagram_size)
-        self.pacer = Pacer(max_datagram_size, initial_window(max_datagram_size), exact_timers=exact_timers)
+        self.pacer = Pacer(exact_timers=exact_timers)
         self.ecn = EcnState(enabled=ecn)
         self.bytes_in_flight = 0
         self.pto_count = 0
-        self._spaces = [SpaceState(), SpaceState(), SpaceState()]
+        self._spaces = [SpaceState(space) for space in Space]
+        self._live_spaces = self._spaces[:]
         self._persistent_congestion = PersistentCongestion()
         self._path_start = -inf
         self._timer_base = 0.0
         self._may_send_one_packet = False
+        self._rate_is_stale = True
 
     # -- RFC 9002 §A.5
 
@@ -134,36 +138,43 @@ class Recovery:
 
         # RFC 9002 §5.1: a sample needs the largest newly acknowledged, and one ack-eliciting packet among the new.
         if largest_packet is not None and ack_eliciting and largest_packet.time_sent >= self._path_start:
-            self._update_rtt(space, now - largest_packet.time_sent, ack_delay, now)
+            self.rtt.update(
+                now - largest_packet.time_sent,
+                # RFC 9002 §5.3: Initial packets are not acknowledged late on purpose
+                ack_delay if space else 0.0,
+                now,
+                self.max_ack_delay if self.handshake_confirmed else None,
+            )
 
         if raises_largest and (marked or ecn_counts is not None):
             self._process_ecn(space, marked, ecn_counts, largest_packet, now)
 
-        self._note_delivered(acked, ack_only)
-        window = self.congestion_controller.congestion_window
-        is_window_limited = not self.app_limited or window - prior_bytes_in_flight < self.max_datagram_size
+        duration = self._persistent_congestion_duration()
+        for delivered in (acked, *((packet,) for packet in ack_only)) if ack_only else (acked,):
+            if delivered:
+                self._persistent_congestion.on_packets_acked(delivered, duration)
+        controller = self.congestion_controller
+        is_window_limited = (
+            not self.app_limited
+            or controller.congestion_window - prior_bytes_in_flight < self.max_datagram_size
+        )
         lost = state.detect_and_remove_lost_packets(now, self._loss_delay())
         persistent = self._on_packets_lost(state, lost, now) if lost else False
         if acked_bytes:
-            self.congestion_controller.on_ack(
-                AckEvent(
-                    now,
-                    acked,
-                    acked_bytes,
-                    prior_bytes_in_flight,
-                    self.bytes_in_flight,
-                    is_window_limited,
-                    self.rtt,
-                    acked[-1].time_sent,
-                )
+            # RFC 9002 §7.6.2: the window is the minimum then, whatever else this ACK brought
+            may_grow = is_window_limited and not persistent
+            flight = self.bytes_in_flight
+            controller.on_ack(
+                AckEvent(now, acked, acked_bytes, prior_bytes_in_flight, flight, may_grow, self.rtt)
             )
 
-        if space == Space.HANDSHAKE and (acked or ack_only):
+        if space == HANDSHAKE and (acked or ack_only):
             self.peer_completed_address_validation = True
         # RFC 9002 §6.2.1: a client unsure of its address validation keeps backing off
         if self.peer_completed_address_validation or self.handshake_confirmed:
             self.pto_count = 0
-        self.set_loss_detection_timer(now)
+        self._timer_base = now
+        self._rate_is_stale = True
         return AckResult(
             acked + ack_only if ack_only else acked,
             lost,
@@ -187,15 +198,6 @@ class Recovery:
         self.bytes_in_flight -= size
         return size, ack_eliciting, marked
 
-    def _update_rtt(self, space: int, latest_rtt: float, ack_delay: float, now: float) -> None:
-        # RFC 9002 §5.3: Initial packets are not acknowledged late on purpose
-        self.rtt.update(
-            latest_rtt,
-            0.0 if space == Space.INITIAL else ack_delay,
-            now,
-            max_ack_delay=self.max_ack_delay if self.handshake_confirmed else None,
-        )
-
     def _process_ecn(
         self, space: int, marked: int, counts: EcnCounts | None, largest: SentPacket | None, now: float
     ) -> None:
@@ -203,13 +205,6 @@ class Recovery:
         ce_increase, _ = self.ecn.on_ack(space, marked, counts)
         if ce_increase and largest is not None and largest.time_sent >= self._path_start:
             self._on_congestion_event(now, largest.time_sent, is_ecn=True)
-
-    def _note_delivered(self, acked: Sequence[SentPacket], ack_only: Sequence[SentPacket]) -> None:
-        duration = self._persistent_congestion_duration()
-        if acked:
-            self._persistent_congestion.on_packets_acked(acked, duration)
-        for packet in ack_only:
-            self._persistent_congestion.on_packets_acked((packet,), duration)
 
     # -- RFC 9002 §A.8
 
@@ -220,11 +215,8 @@ class Recovery:
     @property
     def loss_detection_timer(self) -> float | None:
         """When on_loss_detection_timeout is due, or None."""
-        loss_time, _ = loss_time_and_space(self._spaces)
-        if loss_time is not None:
-            return loss_time
-        timeout, _ = self._pto_time_and_space()
-        return timeout
+        loss_time, _ = loss_time_and_space(self._live_spaces)
+        return self._pto_time_and_space()[0] if loss_time is None else loss_time
 
     def _pto_time_and_space(self) -> tuple[float | None, int]:
         """The probe timeout that comes first and its space; None when there is nothing to wait for."""
@@ -235,20 +227,20 @@ class Recovery:
         duration = self.rtt.pto * backoff
         timeout: float | None = None
         pto_space = 0
-        for index, state in enumerate(self._spaces):
+        for state in self._live_spaces:
             if not state.ack_eliciting_in_flight:
                 continue
-            if index == Space.APPLICATION:
+            if state.space == APPLICATION:
                 # RFC 9002 §6.2.1: before, the peer may not have the keys, or we not those for its ACK
                 if not self.handshake_confirmed:
                     break
                 duration += self.max_ack_delay * backoff
             due = state.time_of_last_ack_eliciting_packet + duration
             if timeout is None or due < timeout:
-                timeout, pto_space = due, index
+                timeout, pto_space = due, state.space
         if timeout is None and not (self.peer_completed_address_validation or self.handshake_confirmed):
             # RFC 9002 §6.2.2.1: the server may be waiting for bytes before it can send: keep it fed
-            space = Space.HANDSHAKE if self.has_handshake_keys else Space.INITIAL
+            space = HANDSHAKE if self.has_handshake_keys else 0
             return self._timer_base + duration, space
         return timeout, pto_space
 
@@ -256,7 +248,7 @@ class Recovery:
 
     def on_loss_detection_timeout(self, now: float) -> Timeout:
         """The time of ``loss_detection_timer`` has come. Too early a call changes nothing."""
-        loss_time, space = loss_time_and_space(self._spaces)
+        loss_time, space = loss_time_and_space(self._live_spaces)
         if loss_time is not None:
             if now < loss_time:
                 return Timeout([])
@@ -264,14 +256,14 @@ class Recovery:
             lost = state.detect_and_remove_lost_packets(now, self._loss_delay())
             persistent = self._on_packets_lost(state, lost, now) if lost else False
             self.set_loss_detection_timer(now)
-            return Timeout(lost, None, persistent)
+            return Timeout(lost, None, persistent, int(space))
         timeout, space = self._pto_time_and_space()
         if timeout is None or now < timeout:
             return Timeout([])
         count = PROBES if self._spaces[space].ack_eliciting_in_flight else 1
         self.pto_count += 1
         self.set_loss_detection_timer(now)
-        return Timeout([], (int(space), count))
+        return Timeout([], (space, count))
 
     # -- RFC 9002 §A.10, §B.6, §B.8
 
@@ -284,6 +276,7 @@ class Recovery:
     def _on_packets_lost(self, state: SpaceState, lost: Sequence[SentPacket], now: float) -> bool:
         """Take the congestion response; True when it is persistent congestion."""
         _, _, marked = self._remove_from_flight(state, lost)
+        self._rate_is_stale = True
         if marked:
             self.ecn.on_packets_lost(marked)
         # RFC 9000 §14.4: a lost path MTU probe says something about size. Old paths say nothing about this one.
@@ -317,6 +310,8 @@ class Recovery:
         """Keys are discarded: nothing sent in this space can be acknowledged any more (RFC 9002 §A.11)."""
         state = self._spaces[space]
         discarded = state.clear()
+        if space != APPLICATION and state in self._live_spaces:
+            self._live_spaces.remove(state)
         size = sum(packet.size for packet in discarded if packet.in_flight)
         self.bytes_in_flight -= size
         if size:
@@ -341,9 +336,8 @@ class Recovery:
         self._path_start = now
         self.rtt.reset(self._initial_rtt)
         self.congestion_controller = self._factory(self.max_datagram_size)
-        self.pacer = Pacer(
-            self.max_datagram_size, initial_window(self.max_datagram_size), exact_timers=self._exact_timers
-        )
+        self.pacer = Pacer(exact_timers=self._exact_timers)
+        self._rate_is_stale = True
         self.ecn.restart()
         self._persistent_congestion.reset()
         self.bytes_in_flight = 0
@@ -355,7 +349,7 @@ class Recovery:
         """The path MTU is known better now."""
         self.max_datagram_size = max_datagram_size
         self.congestion_controller.set_max_datagram_size(max_datagram_size)
-        self.pacer.max_datagram_size = max_datagram_size
+        self._rate_is_stale = True
 
     # -- RFC 9002 §7: may I send?
 
@@ -370,31 +364,31 @@ class Recovery:
         if room < self.max_datagram_size:
             return self.max_datagram_size if self._may_send_one_packet else 0
         if self._pacing:
-            self._fill_pacer(now)
-            room = min(room, self.pacer.allowance())
-        return min(room, MAX_TRAIN)
+            paced = self._paced_allowance(now)
+            if paced < room:
+                room = paced
+        return room if room < MAX_TRAIN else MAX_TRAIN
 
     def next_send_time(self, now: float) -> float | None:
         """When the pacer lets the next train go; None if it is not the pacer that waits."""
         room = self.congestion_controller.congestion_window - self.bytes_in_flight
-        if not self._pacing or room < self.max_datagram_size:
+        if not self._pacing or room < self.max_datagram_size or self._paced_allowance(now):
             return None
-        self._fill_pacer(now)
-        return None if self.pacer.allowance() else self.pacer.next_send_time(now)
+        return self.pacer.next_send_time(now)
 
-    def _fill_pacer(self, now: float) -> None:
-        has_sample = self.rtt.first_rtt_sample is not None
-        self.pacer.fill(
-            now,
-            self.congestion_controller.pacing_rate(self.rtt),
-            None if has_sample else initial_window(self.max_datagram_size),
-        )
+    def _paced_allowance(self, now: float) -> int:
+        if self._rate_is_stale:
+            burst = initial_window(self.max_datagram_size) if self.rtt.first_rtt_sample is None else None
+            rate = self.congestion_controller.pacing_rate(self.rtt)
+            self.pacer.set_rate(rate, self.max_datagram_size, burst)
+            self._rate_is_stale = False
+        return self.pacer.allowance(now, self.max_datagram_size)
 
     # -- looking in
 
     def pto_duration(self, space: int) -> float:
         """The probe timeout of a space without backoff (RFC 9002 §6.2.1)."""
-        return self.rtt.pto + (self.max_ack_delay if space == Space.APPLICATION else 0.0)
+        return self.rtt.pto + (self.max_ack_delay if space == APPLICATION else 0.0)
 
     def outstanding(self, space: int) -> Iterable[SentPacket]:
         """Packets in flight in a space, oldest first."""

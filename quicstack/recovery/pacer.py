@@ -9,6 +9,8 @@ the rate, so a timer that fires one millisecond late costs no throughput and sil
 
 from __future__ import annotations
 
+from math import inf
+
 __all__ = ["Pacer"]
 
 QUANTUM_TIME = 0.001
@@ -25,45 +27,39 @@ MIN_WAIT = 0.001
 class Pacer:
     """Tokens are bytes. With ``exact_timers`` (a simulator's) the quantum is one packet and waits may be any length."""
 
-    __slots__ = (
-        "_exact_timers",
-        "_last_fill",
-        "_quantum",
-        "_rate",
-        "_waiting",
-        "max_datagram_size",
-        "tokens",
-    )
+    __slots__ = ("_capacity", "_exact_timers", "_last_fill", "_quantum", "_rate", "_waiting", "tokens")
 
-    def __init__(self, max_datagram_size: int, initial_window: int, *, exact_timers: bool = False) -> None:
-        self.max_datagram_size = max_datagram_size
+    def __init__(self, *, exact_timers: bool = False) -> None:
         self._exact_timers = exact_timers
-        self.tokens = float(initial_window)
-        self._last_fill: float | None = None
+        self.tokens = inf
+        self._capacity = inf
+        self._quantum = inf
         self._rate = 0.0
-        self._quantum = float(max_datagram_size)
+        self._last_fill = 0.0
         self._waiting = False
 
-    def fill(self, now: float, rate: float, initial_window: int | None) -> None:
-        """Add the tokens earned since the last time. ``initial_window`` is given until there is an RTT sample."""
+    def set_rate(self, rate: float, max_datagram_size: int, initial_window: int | None) -> None:
+        """From now on fill at ``rate`` bytes per second. ``initial_window`` is given until there is an RTT sample."""
         self._rate = rate
         if self._exact_timers:
-            quantum = capacity = float(self.max_datagram_size)
+            self._quantum = self._capacity = float(max_datagram_size)
         else:
-            quantum = max(QUANTUM_PACKETS * self.max_datagram_size, min(rate * QUANTUM_TIME, MAX_QUANTUM))
-            capacity = max(quantum, rate * BURST_TIME)
-        self._quantum = quantum
+            self._quantum = max(QUANTUM_PACKETS * max_datagram_size, min(rate * QUANTUM_TIME, MAX_QUANTUM))
+            self._capacity = max(self._quantum, rate * BURST_TIME)
         if initial_window is not None:
-            capacity = float(initial_window)
-        elapsed = 0.0 if self._last_fill is None else now - self._last_fill
-        self._last_fill = now
-        self.tokens = min(capacity, self.tokens + elapsed * rate)
+            self._capacity = float(initial_window)
+        self._quantum = min(self._quantum, self._capacity)
 
-    def allowance(self) -> int:
+    def allowance(self, now: float, max_datagram_size: int) -> int:
         """Bytes that may leave now: nothing while the bucket recovers, else all that is in it."""
+        tokens = self.tokens + (now - self._last_fill) * self._rate
+        if tokens > self._capacity:
+            tokens = self._capacity
+        self.tokens = tokens
+        self._last_fill = now
         # One byte of grace: a clock that rounds must not wait once more for a millionth of a byte.
-        available = int(self.tokens + 1)
-        if available < (self._quantum if self._waiting else self.max_datagram_size):
+        available = int(tokens + 1)
+        if available < (self._quantum if self._waiting else max_datagram_size):
             self._waiting = True
             return 0
         self._waiting = False
@@ -71,7 +67,7 @@ class Pacer:
 
     def next_send_time(self, now: float) -> float | None:
         """When the next quantum is there, or None if nothing has to wait."""
-        if not self._waiting or self._rate <= 0:
+        if not self._waiting:
             return None
         wait = (self._quantum - self.tokens) / self._rate
         if not self._exact_timers and wait < MIN_WAIT:

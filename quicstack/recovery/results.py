@@ -30,6 +30,8 @@ class Timeout(NamedTuple):
     lost: list[SentPacket]
     probes: tuple[int, int] | None = None
     persistent_congestion: bool = False
+    space: int = 0
+    """The packet number space of ``lost``."""
 
 
 class Metrics(NamedTuple):

@@ -52,10 +52,12 @@ class SpaceState:
         "loss_time",
         "oldest",
         "sent_packets",
+        "space",
         "time_of_last_ack_eliciting_packet",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, space: int) -> None:
+        self.space = space
         self.sent_packets: dict[int, SentPacket] = {}
         self.ack_only_packets: dict[int, SentPacket] = {}
         self.oldest = 0
@@ -155,7 +157,7 @@ def loss_time_and_space(spaces: Sequence[SpaceState]) -> tuple[float | None, int
     """GetLossTimeAndSpace of RFC 9002 §A.8: the first time at which a packet becomes lost by time."""
     earliest: float | None = None
     space = 0
-    for index, state in enumerate(spaces):
+    for state in spaces:
         if state.loss_time is not None and (earliest is None or state.loss_time < earliest):
-            earliest, space = state.loss_time, index
+            earliest, space = state.loss_time, state.space
     return earliest, space

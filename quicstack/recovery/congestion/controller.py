@@ -1,7 +1,8 @@
 """What a congestion controller is: a window, a rate, and five things it is told (RFC 9002 §7).
 
 A controller can live in anybody's file: it needs these attributes and methods, nothing to inherit from and nowhere to
-register. A connection gets a factory and calls it with the maximum datagram size. Recovery keeps bytes_in_flight,
+register. A connection gets a factory and calls it with the maximum datagram size. The window and the rate may change
+whenever the controller is told something, except that a packet was sent. Recovery keeps bytes_in_flight,
 decides what is acknowledged and lost, and tells the controller once per ACK, with one record.
 """
 
@@ -32,7 +33,6 @@ class AckEvent:
     bytes_in_flight: int
     is_window_limited: bool
     rtt: RttEstimator
-    largest_sent_time: float
 
 
 class CongestionController(Protocol):

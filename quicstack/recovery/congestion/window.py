@@ -75,12 +75,12 @@ class Window:
             self.on_underutilized(ack)
             return
         acked_bytes = ack.acked_bytes
-        if self.in_congestion_recovery(ack.packets[0].time_sent):
-            start = self.congestion_recovery_start_time
+        start = self.congestion_recovery_start_time
+        if ack.packets[0].time_sent <= start:
             acked_bytes = sum(p.size for p in ack.packets if p.in_flight and p.time_sent > start)
             if not acked_bytes:
                 return
-        if self.in_slow_start:
+        if self.congestion_window < self.ssthresh:
             self.congestion_window += self.slow_start.increase(acked_bytes, ack)
             if self.slow_start.is_over:
                 self.on_slow_start_over()
