@@ -1,0 +1,126 @@
+"""Settings of an endpoint or a connection: one frozen dataclass, each knob named after its RFC parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from quicstack.errors import ConfigurationError
+from quicstack.observe.trace import Trace
+from quicstack.recovery.congestion.controller import CongestionController
+from quicstack.recovery.congestion.cubic import Cubic
+from quicstack.tls.certificate import CertificateStore
+from quicstack.tls.groups import available_groups
+from quicstack.tls.key_schedule import CIPHER_SUITES
+from quicstack.tls.settings import TlsSettings
+from quicstack.tls.trust import Trust
+from quicstack.wire.packet import MAX_CID_LENGTH, MIN_INITIAL_DATAGRAM
+from quicstack.wire.version import QUIC_V1, VERSIONS
+
+__all__ = ["Configuration"]
+
+MAX_SEND_PAYLOAD = 65527
+
+
+def random_connection_id(random: Callable[[int], bytes], length: int) -> bytes:
+    """The default way to make connection IDs: nothing in them but randomness (RFC 9000 §5.1)."""
+    return random(length)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """Times are seconds, sizes bytes. Sizes of windows are what they start at; they grow while a reader keeps up."""
+
+    alpn_protocols: tuple[str, ...]
+    """Application protocols, best first (RFC 7301). QUIC has no connection without one."""
+    versions: tuple[int, ...] = (QUIC_V1,)
+    """Versions spoken, best first; a client starts with the first."""
+
+    # TLS (RFC 8446, RFC 9001)
+    server_name: str | None = None
+    """Client: the name sent as SNI and checked in the certificate; an IP address is checked but not sent."""
+    trust: Trust = field(default_factory=Trust.system)
+    """Client: whom to believe that the server is who it says."""
+    certificates: CertificateStore | None = None
+    """Server: what it shows; replaceable while it serves."""
+    cipher_suites: tuple[int, ...] = tuple(CIPHER_SUITES)
+    groups: tuple[int, ...] = available_groups()
+    keylog: Callable[[str], None] | None = None
+    """Called with each line of the key log (RFC 9850). Whoever has them can read the traffic."""
+
+    # transport parameters (RFC 9000 §18.2)
+    max_idle_timeout: float = 30.0
+    max_udp_payload_size: int = MAX_SEND_PAYLOAD
+    initial_max_data: int = 1 << 20
+    initial_max_stream_data_bidi_local: int = 1 << 18
+    initial_max_stream_data_bidi_remote: int = 1 << 18
+    initial_max_stream_data_uni: int = 1 << 18
+    initial_max_streams_bidi: int = 128
+    initial_max_streams_uni: int = 128
+    ack_delay_exponent: int = 3
+    max_ack_delay: float = 0.025
+    active_connection_id_limit: int = 4
+    max_datagram_frame_size: int = 65535
+    """RFC 9221: 0 refuses DATAGRAM frames."""
+
+    # flow control beyond the parameters
+    max_stream_window: int = 6 << 20
+    max_connection_window: int = 15 << 20
+    memory_budget: int = 256 << 20
+    """Growth of all receive windows of the endpoint together."""
+    send_buffer: int = 1 << 20
+    """Bytes that a stream holds until they are acknowledged; ``write`` takes no more."""
+    datagram_buffer: int = 1 << 20
+    """Bytes of datagrams waiting to be sent, and waiting to be read, each."""
+
+    # sending
+    max_datagram_size: int = MIN_INITIAL_DATAGRAM
+    """UDP payload of our packets (RFC 9000 §14.1: every QUIC path carries 1200)."""
+    congestion_controller: Callable[[int], CongestionController] = Cubic
+    pacing: bool = True
+    initial_rtt: float = 0.333
+    ecn: bool = True
+    grease: bool = True
+    """Send reserved transport parameters, so that peers keep ignoring what they do not know (RFC 9000 §18.1)."""
+
+    # connection IDs and life
+    connection_id_length: int = 8
+    generate_connection_id: Callable[[Callable[[int], bytes], int], bytes] = random_connection_id
+    stateless_reset_key: bytes | None = None
+    """Server: key of stateless reset tokens (§10.3.2); random for each process unless given."""
+    handshake_timeout: float = 10.0
+    max_connections: int = 10_000
+    trace_factory: Callable[[bytes, bool], Trace] | None = None
+    """Makes a trace from the original destination connection ID and whether this side is the client."""
+
+    def __post_init__(self) -> None:
+        unknown = [version for version in self.versions if version not in VERSIONS]
+        if unknown or not self.versions:
+            raise ConfigurationError(f"versions: {[hex(v) for v in self.versions]} are not all spoken here")
+        self._between("max_udp_payload_size", 1200, MAX_SEND_PAYLOAD)
+        self._between("max_datagram_size", 1200, MAX_SEND_PAYLOAD)
+        self._between("connection_id_length", 0, MAX_CID_LENGTH)
+        self._between("ack_delay_exponent", 0, 20)
+        self._between("active_connection_id_limit", 2, 1 << 30)
+        self._between("max_ack_delay", 0, 16.383)
+        self._between("initial_max_streams_bidi", 0, 1 << 60)
+        self._between("initial_max_streams_uni", 0, 1 << 60)
+        self._between("initial_max_data", 0, 1 << 40)
+        self._between("max_datagram_frame_size", 0, 65535)
+
+    def _between(self, name: str, low: float, high: float) -> None:
+        value = getattr(self, name)
+        if not low <= value <= high:
+            raise ConfigurationError(f"{name} is {value}, expected {low} to {high}")
+
+    def tls_settings(self) -> TlsSettings:
+        """The part of it that the handshake needs."""
+        return TlsSettings(
+            alpn_protocols=self.alpn_protocols,
+            server_name=self.server_name,
+            cipher_suites=self.cipher_suites,
+            groups=self.groups,
+            trust=self.trust,
+            certificates=self.certificates,
+            keylog=self.keylog,
+        )

@@ -1,0 +1,426 @@
+"""The public face of a connection: the five verbs a driver uses, and what applications do with streams and datagrams."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from cryptography import x509
+
+from quicstack.config import Configuration
+from quicstack.connection import handshake, key_update, lifecycle, receive, send, timers
+from quicstack.connection.state import ConnectionState, Phase
+from quicstack.environment import Environment
+from quicstack.errors import ConfigurationError, QuicstackError
+from quicstack.observe.stats import ConnectionStats
+from quicstack.observe.trace import Trace
+from quicstack.recovery.loss import Recovery
+from quicstack.tls.epoch import Epoch
+from quicstack.train import Path, SendError, Train
+from quicstack.transport.connection_ids import LocalConnectionIds, PeerConnectionIds, stateless_reset_token
+from quicstack.transport.datagram_queue import DatagramQueue
+from quicstack.transport.flow_control import MemoryBudget, ReceiveWindow
+from quicstack.transport.outbox import Outbox, SentValue
+from quicstack.transport.packet_protection import AEAD_TAG_LENGTH
+from quicstack.transport.packet_space import PacketSpace
+from quicstack.transport.path import PathState
+from quicstack.transport.stream import Stream
+from quicstack.transport.stream_table import StreamLimits, StreamTable
+from quicstack.wire import frame
+from quicstack.wire.transport_parameters import TransportParameters
+from quicstack.wire.varint import varint_size
+from quicstack.wire.version import QUIC_V1, VERSIONS
+
+__all__ = ["Connection", "Identity", "Ready"]
+
+
+class Ready(NamedTuple):
+    """What changed since the last look. A stream appears at most once; its own properties say what is new."""
+
+    streams: list[Stream]
+    datagrams: bool
+    streams_allowed: bool
+    state_changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The connection IDs a connection starts with, and what its endpoint shares with it."""
+
+    original_dcid: bytes
+    peer_cid: bytes
+    local_cid: bytes
+    reset_key: bytes
+    version: int = QUIC_V1
+    budget: MemoryBudget = field(default_factory=lambda: MemoryBudget(1 << 30))
+
+
+class Connection:
+    """A QUIC connection without I/O. Times are seconds on the caller's clock, which never runs backwards.
+
+    The driver's side: ``receive``, ``next_train``, ``next_timeout``, ``handle_timeout``, ``take_ready``. The
+    application's side: ``open_stream``, ``send_datagram``, ``close`` and what the streams offer. Nothing here blocks.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        environment: Environment,
+        path: Path,
+        now: float,
+        identity: Identity,
+        *,
+        is_client: bool,
+        bell: deque[Connection] | None = None,
+    ) -> None:
+        self._state = state = _new_state(configuration, environment, path, identity, is_client, bell, self)
+        state.ping = SentValue(lambda: b"\x01")
+        state.data_blocked = SentValue(lambda: _write_data_blocked(state))
+        state.outbox.max_data = SentValue(lambda: _write_max_data(state))
+        lifecycle.restart_idle_timer(state, now)
+        state.trace.connection_started(
+            now, is_client, path, identity.original_dcid, identity.local_cid, identity.peer_cid, identity.version
+        )
+        handshake.start(state, now)
+
+    def __repr__(self) -> str:
+        state = self._state
+        role = "client" if state.is_client else "server"
+        return f"<Connection {role} {state.original_dcid.hex()} {state.phase.value}>"
+
+    # -- the driver's verbs ------------------------------------------------------------------------------------------
+
+    def receive(self, train: Train, now: float) -> None:
+        """Datagrams arrived. Never raises for what a peer sent."""
+        receive.receive(self._state, train, now)
+
+    def next_train(self, now: float) -> Train | None:
+        """The next datagrams to send, or None."""
+        return send.next_train(self._state, now)
+
+    def next_timeout(self) -> float | None:
+        """When ``handle_timeout`` wants to be called; None when the connection can be forgotten."""
+        return timers.next_timeout(self._state)
+
+    def handle_timeout(self, now: float) -> None:
+        timers.handle_timeout(self._state, now)
+
+    def send_failed(self, error: SendError) -> None:
+        """A train did not leave the host. It counts as lost; what the network says is not to be trusted (§14.2.1)."""
+        self._state.counters.send_errors += 1
+
+    def take_ready(self) -> Ready:
+        """What the application should look at. Edge-triggered: a change is reported once."""
+        outbox = self._state.outbox
+        streams = outbox.ready
+        outbox.ready = []
+        for stream in streams:
+            stream.is_ready = False
+        ready = Ready(streams, outbox.datagrams, outbox.streams_allowed, outbox.state_changed)
+        outbox.datagrams = outbox.streams_allowed = outbox.state_changed = False
+        return ready
+
+    @property
+    def has_ready(self) -> bool:
+        """``take_ready`` would return something."""
+        outbox = self._state.outbox
+        return bool(outbox.ready) or outbox.datagrams or outbox.streams_allowed or outbox.state_changed
+
+    def rest(self) -> None:
+        """The endpoint has heard the bell and is about to serve this connection."""
+        self._state.outbox.rung = False
+
+    def ring(self) -> None:
+        """Ask to be served again."""
+        self._state.outbox.ring()
+
+    @property
+    def local_cids(self) -> list[bytes]:
+        """Connection IDs that the peer may use now."""
+        return list(self._state.local_cids.active.values())
+
+    def take_cid_changes(self) -> tuple[list[bytes], list[bytes]]:
+        """Connection IDs issued and retired since the last call, for the routing table."""
+        return self._state.local_cids.take_changes()
+
+    def take_reset_tokens(self) -> list[bytes] | None:
+        """The tokens of the peer's stateless resets, if they changed since the last call."""
+        cids = self._state.peer_cids
+        if not cids.tokens_changed:
+            return None
+        cids.tokens_changed = False
+        return cids.reset_tokens
+
+    # -- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def configuration(self) -> Configuration:
+        return self._state.configuration
+
+    @property
+    def is_client(self) -> bool:
+        return self._state.is_client
+
+    @property
+    def original_dcid(self) -> bytes:
+        """The client's first Destination Connection ID: names the connection in logs on both sides."""
+        return self._state.original_dcid
+
+    @property
+    def path(self) -> Path:
+        return self._state.path.address
+
+    @property
+    def version(self) -> int:
+        return self._state.version.value
+
+    @property
+    def handshake_complete(self) -> bool:
+        """RFC 9001 §4.1.1: application data may be sent."""
+        return self._state.handshake_complete
+
+    @property
+    def handshake_confirmed(self) -> bool:
+        """RFC 9001 §4.1.2."""
+        return self._state.handshake_confirmed
+
+    @property
+    def closed(self) -> QuicstackError | None:
+        """Why the connection is over, from the moment that it is."""
+        return self._state.closed
+
+    @property
+    def terminated(self) -> bool:
+        """Closing and draining are done too: the connection can be forgotten."""
+        return self._state.phase is Phase.CLOSED
+
+    @property
+    def internal_error(self) -> BaseException | None:
+        """A defect of this library that closed the connection, if one did; worth a line in a log."""
+        return self._state.internal_error
+
+    @property
+    def alpn_protocol(self) -> str | None:
+        return self._state.tls.alpn_protocol if self._state.tls else None
+
+    @property
+    def server_name(self) -> str | None:
+        return self._state.tls.server_name if self._state.tls else None
+
+    @property
+    def cipher_suite_name(self) -> str | None:
+        suite = self._state.tls.cipher_suite if self._state.tls else None
+        return suite.name if suite else None
+
+    @property
+    def group_name(self) -> str | None:
+        return self._state.tls.group_name if self._state.tls else None
+
+    @property
+    def peer_certificates(self) -> tuple[x509.Certificate, ...]:
+        return self._state.tls.peer_certificates if self._state.tls else ()
+
+    @property
+    def peer_transport_parameters(self) -> TransportParameters | None:
+        return self._state.peer_parameters
+
+    def stats(self) -> ConnectionStats:
+        """A snapshot of counters and recovery."""
+        state = self._state
+        metrics = state.recovery.metrics()
+        done = state.completed_at
+        return ConnectionStats(
+            counters=replace(state.counters),
+            smoothed_rtt=metrics.smoothed_rtt,
+            latest_rtt=metrics.latest_rtt,
+            min_rtt=metrics.min_rtt,
+            rttvar=metrics.rttvar,
+            congestion_window=metrics.congestion_window,
+            bytes_in_flight=metrics.bytes_in_flight,
+            pto_count=metrics.pto_count,
+            max_datagram_size=state.configuration.max_datagram_size,
+            streams_open=len(state.streams.streams),
+            datagrams_dropped_in=state.datagrams_in.dropped,
+            datagrams_dropped_out=state.datagrams_out.dropped,
+            handshake_time=None if done is None else done - state.started_at,
+        )
+
+    # -- streams -----------------------------------------------------------------------------------------------------
+
+    def open_stream(self, *, unidirectional: bool = False) -> Stream:
+        """A new stream. Raises StreamLimitReached, or what closed the connection."""
+        self._check_open()
+        return self._state.streams.open(unidirectional)
+
+    def can_open_stream(self, unidirectional: bool = False) -> bool:
+        return self._state.closed is None and self._state.streams.can_open(unidirectional)
+
+    def stream(self, stream_id: int) -> Stream | None:
+        """A stream that is not finished yet, by its ID."""
+        return self._state.streams.streams.get(stream_id)
+
+    # -- datagrams (RFC 9221) ----------------------------------------------------------------------------------------
+
+    @property
+    def max_datagram_payload(self) -> int:
+        """Bytes that one DATAGRAM frame carries on this path; 0 when the peer takes none, or is not known yet."""
+        state = self._state
+        if state.peer_parameters is None:
+            return 0
+        limit = state.peer_parameters.max_datagram_frame_size
+        if limit == 0:
+            return 0
+        # Header: first byte, DCID and at most four bytes of packet number; frame: type and a length of two bytes.
+        room = state.configuration.max_datagram_size - 5 - len(state.peer_cids.current.cid) - AEAD_TAG_LENGTH
+        return max(0, min(room - 3, limit - 1 - varint_size(limit)))
+
+    def send_datagram(self, data: bytes) -> bool:
+        """Queue a datagram. False when the queue is full and it was dropped; ConfigurationError when it never fits."""
+        self._check_open()
+        limit = self.max_datagram_payload
+        if len(data) > limit:
+            what = f"it takes at most {limit} bytes" if limit else "it takes no datagrams"
+            raise ConfigurationError(f"a datagram of {len(data)} bytes cannot be sent to this peer: {what}")
+        accepted = self._state.datagrams_out.push(bytes(data))
+        self._state.outbox.ring()
+        return accepted
+
+    def receive_datagram(self) -> bytes | None:
+        """The oldest datagram that waits, or None. When the queue is full the oldest are dropped and counted."""
+        queue = self._state.datagrams_in
+        return queue.pop() if len(queue) else None
+
+    # -- the rest ----------------------------------------------------------------------------------------------------
+
+    def ping(self) -> None:
+        """Make the peer acknowledge something."""
+        self._check_open()
+        if self._state.ping is not None:
+            self._state.ping.acked = False
+            self._state.outbox.push(self._state.ping)
+
+    def update_keys(self, now: float) -> bool:
+        """Start a key update (RFC 9001 §6). False when one is not possible yet."""
+        if self._state.closed is not None or not key_update.can_update(self._state):
+            return False
+        key_update.update_send_keys(self._state, now)
+        self.ping()
+        return True
+
+    def close(self, code: int = 0, reason: str = "", *, now: float | None = None, transport: bool = False) -> None:
+        """Close at once (RFC 9000 §10.2). ``code`` is the application's unless ``transport``. Repeating is harmless.
+
+        Without ``now`` the time of the last datagram or timer counts: layers above have no clock.
+        """
+        state = self._state
+        lifecycle.close(state, state.outbox.now if now is None else now, code, reason, fault=0 if transport else None)
+        state.outbox.ring()
+
+    def _check_open(self) -> None:
+        if self._state.closed is not None:
+            raise self._state.closed
+
+
+def _new_state(
+    configuration: Configuration,
+    environment: Environment,
+    path: Path,
+    identity: Identity,
+    is_client: bool,
+    bell: deque[Connection] | None,
+    connection: Connection,
+) -> ConnectionState:
+    outbox = Outbox(is_client=is_client, bell=bell, ring_for=connection)
+    parameters = _local_parameters(configuration, environment, identity, is_client)
+    window = ReceiveWindow(configuration.initial_max_data, configuration.max_connection_window, identity.budget)
+    factory = configuration.trace_factory
+    spaces = (PacketSpace(0, Epoch.INITIAL), PacketSpace(1, Epoch.HANDSHAKE), PacketSpace(2, Epoch.ONE_RTT))
+    spaces[2].acks.max_ack_delay = configuration.max_ack_delay
+    return ConnectionState(
+        configuration=configuration,
+        environment=environment,
+        is_client=is_client,
+        version=VERSIONS[identity.version],
+        trace=Trace() if factory is None else factory(identity.original_dcid, is_client),
+        outbox=outbox,
+        spaces=spaces,
+        recovery=Recovery(
+            congestion_controller_factory=configuration.congestion_controller,
+            max_datagram_size=configuration.max_datagram_size,
+            is_client=is_client,
+            pacing=configuration.pacing,
+            initial_rtt=configuration.initial_rtt,
+            exact_timers=environment.simulation,
+            ecn=configuration.ecn,
+        ),
+        streams=StreamTable(
+            is_client=is_client,
+            local_limits=StreamLimits(
+                configuration.initial_max_stream_data_bidi_local,
+                configuration.initial_max_stream_data_bidi_remote,
+                configuration.initial_max_stream_data_uni,
+                configuration.initial_max_streams_bidi,
+                configuration.initial_max_streams_uni,
+            ),
+            receive_window=window,
+            max_stream_window=configuration.max_stream_window,
+            send_buffer=configuration.send_buffer,
+            outbox=outbox,
+            budget=identity.budget,
+        ),
+        local_cids=LocalConnectionIds(
+            identity.local_cid,
+            lambda: configuration.generate_connection_id(environment.random, configuration.connection_id_length),
+            lambda cid: stateless_reset_token(identity.reset_key, cid),
+            outbox,
+        ),
+        peer_cids=PeerConnectionIds(identity.peer_cid, configuration.active_connection_id_limit, outbox),
+        datagrams_in=DatagramQueue(configuration.datagram_buffer),
+        datagrams_out=DatagramQueue(configuration.datagram_buffer),
+        path=PathState(path, validated=is_client),
+        original_dcid=identity.original_dcid,
+        local_parameters=parameters,
+        peer_scid=None if is_client else identity.peer_cid,
+    )
+
+
+def _local_parameters(
+    configuration: Configuration, environment: Environment, identity: Identity, is_client: bool
+) -> TransportParameters:
+    parameters = TransportParameters(
+        max_idle_timeout=configuration.max_idle_timeout,
+        max_udp_payload_size=configuration.max_udp_payload_size,
+        initial_max_data=configuration.initial_max_data,
+        initial_max_stream_data_bidi_local=configuration.initial_max_stream_data_bidi_local,
+        initial_max_stream_data_bidi_remote=configuration.initial_max_stream_data_bidi_remote,
+        initial_max_stream_data_uni=configuration.initial_max_stream_data_uni,
+        initial_max_streams_bidi=configuration.initial_max_streams_bidi,
+        initial_max_streams_uni=configuration.initial_max_streams_uni,
+        ack_delay_exponent=configuration.ack_delay_exponent,
+        max_ack_delay=configuration.max_ack_delay,
+        active_connection_id_limit=configuration.active_connection_id_limit,
+        initial_source_connection_id=identity.local_cid,
+        max_datagram_frame_size=configuration.max_datagram_frame_size,
+    )
+    if not is_client:
+        parameters.original_destination_connection_id = identity.original_dcid
+        parameters.stateless_reset_token = stateless_reset_token(identity.reset_key, identity.local_cid)
+    if configuration.grease:
+        value = environment.random(5)
+        # RFC 9000 §18.1: identifiers of the form 31 * N + 27 are reserved for this
+        parameters.reserved[31 * int.from_bytes(value[:3], "big") + 27] = value[3:]
+    return parameters
+
+
+def _write_max_data(state: ConnectionState) -> bytes | None:
+    window = state.streams.receive_window
+    limit = window.limit
+    if window.raise_limit(state.outbox.now, state.outbox.smoothed_rtt) == limit:
+        return None
+    return frame.write_limit(frame.MAX_DATA, window.limit)
+
+
+def _write_data_blocked(state: ConnectionState) -> bytes | None:
+    window = state.streams.send_window
+    return frame.write_limit(frame.DATA_BLOCKED, window.limit) if window.used >= window.limit else None

@@ -1,0 +1,271 @@
+"""What each frame does (RFC 9000 §19), and in which packets it may come (Table 3).
+
+A handler takes the state, the payload, the position after the frame type and the type; it returns the position after the
+frame. ``HANDLERS`` holds one list for each packet number space, indexed by frame type: a frame that the space does not
+permit finds a handler that refuses it, so permission costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from quicstack.connection import handshake, lifecycle, retransmission
+from quicstack.connection.state import SPACE_NAMES, ConnectionState
+from quicstack.errors import ConnectionClosed, TransportError, TransportErrorCode
+from quicstack.wire import frame
+
+__all__ = ["ELICITING", "HANDLERS", "PROBING", "unknown_frame"]
+
+Handler = Callable[[ConnectionState, bytes, int, int], int]
+
+
+def _padding(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    return frame.skip_padding(data, pos)
+
+
+def _ping(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    return pos
+
+
+def _ack(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    ranges, delay, ecn, pos = frame.read_ack(data, pos, frame_type)
+    space = state.rx_space
+    assert space is not None
+    largest = ranges[0][1]
+    if largest >= space.next_packet_number:
+        reason = f"packet {largest} is acknowledged, {space.next_packet_number - 1} was the last one sent"
+        raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, reason, frame_type)
+    if largest > space.largest_acked:
+        space.largest_acked = largest
+    parameters = state.peer_parameters
+    exponent = parameters.ack_delay_exponent if parameters is not None and space.index == 2 else 3
+    now = state.rx_now
+    result = state.recovery.on_ack_received(space.index, ranges, (delay << exponent) * 1e-6, now, ecn)
+    if result.lost:
+        state.trace.packets_lost(now, SPACE_NAMES[space.index], result.lost, "reordering_threshold")
+        retransmission.on_lost(state, space, result.lost)
+    if result.acked:
+        retransmission.on_acked(state, space, result.acked)
+        state.trace.metrics_updated(now, state.recovery)
+    return pos
+
+
+def _reset_stream(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    stream_id, code, final_size, pos = frame.read_reset_stream(data, pos)
+    stream = state.streams.find(stream_id, frame_type, sending=False)
+    if stream is not None and stream.receive is not None:
+        if stream.receive.receive_reset(code, final_size):
+            state.outbox.push_ready(stream)
+        state.outbox.touched.append(stream)
+    return pos
+
+
+def _stop_sending(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    stream_id, code, pos = frame.read_stop_sending(data, pos)
+    stream = state.streams.find(stream_id, frame_type, sending=True)
+    if stream is not None and stream.send is not None and stream.send.receive_stop_sending(code):
+        state.outbox.push_ready(stream)
+    return pos
+
+
+def _crypto(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    offset, chunk, pos = frame.read_crypto(data, pos)
+    space = state.rx_space
+    assert space is not None
+    handshake.receive_crypto(state, space, offset, chunk, state.rx_now)
+    return pos
+
+
+def _new_token(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    _, pos = frame.read_new_token(data, pos)
+    _server_only(state, frame_type)
+    return pos
+
+
+def _server_only(state: ConnectionState, frame_type: int) -> None:
+    if not state.is_client:
+        name = frame.FRAMES[frame_type].name
+        raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, f"a client sent {name}", frame_type)
+
+
+def _stream(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:  # hot path
+    stream_id, offset, chunk, fin, pos = frame.read_stream(data, pos, frame_type)
+    stream = state.streams.streams.get(stream_id)
+    if stream is None or stream.receive is None:
+        stream = state.streams.find(stream_id, frame_type, sending=False)
+        if stream is None:
+            return pos
+    receive = stream.receive
+    assert receive is not None
+    if receive.receive(offset, chunk, fin, frame_type) and not stream.is_ready:
+        state.outbox.push_ready(stream)
+    if receive.final_size is not None:
+        state.outbox.touched.append(stream)
+    return pos
+
+
+def _max_data(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    limit, pos = frame.read_limit(data, pos)
+    state.streams.raise_connection_limit(limit)
+    return pos
+
+
+def _max_stream_data(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    stream_id, limit, pos = frame.read_stream_limit(data, pos)
+    stream = state.streams.find(stream_id, frame_type, sending=True)
+    if stream is not None and stream.send is not None and limit > stream.send.limit:
+        stream.send.limit = limit
+        if stream.send.buffer.has_data:
+            state.outbox.push_stream(stream)
+    return pos
+
+
+def _max_streams(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    limit, pos = frame.read_streams_limit(data, pos, frame_type)
+    state.streams.raise_stream_count(2 if frame_type == frame.MAX_STREAMS_UNI else 0, limit)
+    return pos
+
+
+def _data_blocked(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    # §4.1: credit follows the reader; a blocked sender changes nothing about that.
+    return frame.read_limit(data, pos)[1]
+
+
+def _stream_data_blocked(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    stream_id, _, pos = frame.read_stream_limit(data, pos)
+    state.streams.find(stream_id, frame_type, sending=False)
+    return pos
+
+
+def _streams_blocked(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    return frame.read_streams_limit(data, pos, frame_type)[1]
+
+
+def _new_connection_id(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    sequence, retire_prior_to, cid, token, pos = frame.read_new_connection_id(data, pos)
+    state.peer_cids.add(sequence, retire_prior_to, cid, token)
+    return pos
+
+
+def _retire_connection_id(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    sequence, pos = frame.read_limit(data, pos)
+    limit = state.peer_parameters.active_connection_id_limit if state.peer_parameters else 2
+    state.local_cids.retire(sequence, state.rx_dcid, limit)
+    return pos
+
+
+def _path_challenge(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    challenge, pos = frame.read_path_data(data, pos)
+    path = state.rx_path
+    if path is not None:
+        path.response = challenge
+        if path is not state.path and path is not state.previous_path:
+            # §8.2.2: the answer goes out where the challenge came from; one such path is kept.
+            if state.previous_path is None or not state.previous_path.validated:
+                state.previous_path = path
+    return pos
+
+
+def _path_response(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    response, pos = frame.read_path_data(data, pos)
+    if state.path.on_response(response):
+        state.previous_path = None  # the new path works; what the old one would answer does not matter
+    elif state.previous_path is not None and state.previous_path.on_response(response):
+        # §9.3.2: the peer is still where it was, and the new address has proven nothing
+        if not state.path.validated:
+            state.path, state.previous_path = state.previous_path, None
+    return pos
+
+
+def _connection_close(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    code, fault, reason, pos = frame.read_connection_close(data, pos, frame_type)
+    error = ConnectionClosed(
+        code,
+        reason.decode("utf-8", "replace"),
+        by_peer=True,
+        transport=frame_type == frame.CONNECTION_CLOSE,
+        frame_type=fault,
+    )
+    lifecycle.drain(state, state.rx_now, error)
+    return len(data)
+
+
+def _handshake_done(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    _server_only(state, frame_type)
+    handshake.confirm(state, state.rx_now)
+    return pos
+
+
+def _datagram(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    start = pos
+    payload, pos = frame.read_datagram(data, pos, frame_type)
+    limit = state.local_parameters.max_datagram_frame_size
+    if 1 + pos - start > limit:
+        # RFC 9221 §3: more than was announced, or anything when nothing was
+        reason = f"DATAGRAM frame of {1 + pos - start} bytes, {limit} are allowed"
+        raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, reason, frame_type)
+    state.datagrams_in.push(payload, drop_oldest=True)
+    state.outbox.datagrams = True
+    return pos
+
+
+def unknown_frame(frame_type: int) -> int:
+    """RFC 9000 §12.4."""
+    raise TransportError(TransportErrorCode.FRAME_ENCODING_ERROR, f"unknown frame type {frame_type:#x}", frame_type)
+
+
+def _unknown(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    return unknown_frame(frame_type)
+
+
+def _not_permitted(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    space = state.rx_space
+    level = space.epoch.name if space is not None else "this"
+    raise TransportError(
+        TransportErrorCode.PROTOCOL_VIOLATION,
+        f"{frame.FRAMES[frame_type].name} is not permitted in {level} packets",
+        frame_type,
+    )
+
+
+_ALL: dict[int, Handler] = {
+    frame.PADDING: _padding,
+    frame.PING: _ping,
+    frame.ACK: _ack,
+    frame.ACK_ECN: _ack,
+    frame.RESET_STREAM: _reset_stream,
+    frame.STOP_SENDING: _stop_sending,
+    frame.CRYPTO: _crypto,
+    frame.NEW_TOKEN: _new_token,
+    **{frame.STREAM | bits: _stream for bits in range(8)},
+    frame.MAX_DATA: _max_data,
+    frame.MAX_STREAM_DATA: _max_stream_data,
+    frame.MAX_STREAMS_BIDI: _max_streams,
+    frame.MAX_STREAMS_UNI: _max_streams,
+    frame.DATA_BLOCKED: _data_blocked,
+    frame.STREAM_DATA_BLOCKED: _stream_data_blocked,
+    frame.STREAMS_BLOCKED_BIDI: _streams_blocked,
+    frame.STREAMS_BLOCKED_UNI: _streams_blocked,
+    frame.NEW_CONNECTION_ID: _new_connection_id,
+    frame.RETIRE_CONNECTION_ID: _retire_connection_id,
+    frame.PATH_CHALLENGE: _path_challenge,
+    frame.PATH_RESPONSE: _path_response,
+    frame.CONNECTION_CLOSE: _connection_close,
+    frame.CONNECTION_CLOSE_APP: _connection_close,
+    frame.HANDSHAKE_DONE: _handshake_done,
+    frame.DATAGRAM: _datagram,
+    frame.DATAGRAM_LEN: _datagram,
+}
+
+
+def _table(letter: str) -> list[Handler]:
+    return [
+        _unknown if kind not in _ALL else _ALL[kind] if letter in frame.FRAMES[kind].packets else _not_permitted
+        for kind in range(0x40)
+    ]
+
+
+HANDLERS = (_table("I"), _table("H"), _table("1"))
+"""By packet number space, then by frame type."""
+ELICITING = bytes(kind in frame.FRAMES and frame.FRAMES[kind].ack_eliciting for kind in range(0x40))
+PROBING = bytes(kind in frame.FRAMES and frame.FRAMES[kind].probing for kind in range(0x40))

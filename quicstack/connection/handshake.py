@@ -1,0 +1,206 @@
+"""The TLS handshake as part of a connection (RFC 9001 §4), and the checks that tie it to the transport (RFC 9000 §7.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from quicstack.connection import lifecycle
+from quicstack.connection.state import APPLICATION, HANDSHAKE, INITIAL, ConnectionState, Phase
+from quicstack.errors import TransportError, TransportErrorCode
+from quicstack.tls.client import ClientHandshake
+from quicstack.tls.epoch import Epoch
+from quicstack.tls.handshake import HandshakeComplete, NewKeys, Output, PeerTransportParameters
+from quicstack.tls.server import ServerHandshake
+from quicstack.transport.outbox import SentValue
+from quicstack.transport.packet_protection import INITIAL_SUITE, PacketKeys, initial_secrets
+from quicstack.transport.packet_space import PacketSpace
+from quicstack.transport.stream_table import StreamLimits
+from quicstack.wire.frame import HANDSHAKE_DONE
+from quicstack.wire.transport_parameters import (
+    TransportParameters,
+    read_transport_parameters,
+    write_transport_parameters,
+)
+
+__all__ = ["confirm", "discard_keys", "install_initial_keys", "receive_crypto", "restart_after_retry", "start"]
+
+SPACE_OF_EPOCH = {Epoch.INITIAL: INITIAL, Epoch.HANDSHAKE: HANDSHAKE, Epoch.ONE_RTT: APPLICATION}
+EPOCH_NAMES = {INITIAL: "initial", HANDSHAKE: "handshake", APPLICATION: "1RTT"}
+MAX_POST_HANDSHAKE = 1 << 20
+"""CRYPTO bytes taken after the handshake: room for tickets, not for a stream of them."""
+
+
+def start(state: ConnectionState, now: float) -> None:
+    """Make the TLS engine; a client queues its ClientHello."""
+    state.started_at = now
+    settings = state.configuration.tls_settings()
+    engine: type[ClientHandshake] | type[ServerHandshake] = ClientHandshake if state.is_client else ServerHandshake
+    state.tls = engine(
+        settings,
+        random=state.environment.random,
+        wall_time=state.environment.wall_time,
+        transport_parameters=_parameters_callback(state, now),
+    )
+    install_initial_keys(state, state.original_dcid)
+    state.tls.start()
+    advance(state, now)
+
+
+def _parameters_callback(state: ConnectionState, now: float) -> Callable[[bytes | None], bytes]:
+    def transport_parameters(peer: bytes | None) -> bytes:
+        if peer is not None:
+            apply_peer_parameters(state, peer, state.rx_now)
+        state.trace.parameters_set(now, True, state.local_parameters)
+        return write_transport_parameters(state.local_parameters)
+
+    return transport_parameters
+
+
+def install_initial_keys(state: ConnectionState, dcid: bytes) -> None:
+    """RFC 9001 §5.2: keys that anyone can compute from the client's first Destination Connection ID."""
+    client, server = initial_secrets(state.version, dcid)
+    space = state.spaces[INITIAL]
+    ours, theirs = (client, server) if state.is_client else (server, client)
+    space.seal_keys = PacketKeys(INITIAL_SUITE, ours, state.version)
+    space.open_keys = PacketKeys(INITIAL_SUITE, theirs, state.version)
+
+
+def restart_after_retry(state: ConnectionState, scid: bytes, token: bytes, now: float) -> None:
+    """RFC 9000 §17.2.5: the server chose another connection ID and wants its token back. Packet numbers go on."""
+    state.token = token
+    state.retry_scid = scid
+    state.peer_cids.replace_first(scid)
+    install_initial_keys(state, scid)
+    outgoing = state.spaces[INITIAL].crypto.outgoing
+    outgoing.on_lost(0, outgoing.next)
+    state.recovery.on_retry(now)
+    state.outbox.ring()
+
+
+def receive_crypto(state: ConnectionState, space: PacketSpace, offset: int, data: bytes, now: float) -> None:
+    """A CRYPTO frame: put it in order, let TLS read it, act on what TLS says."""
+    if space.index == APPLICATION and offset + len(data) > MAX_POST_HANDSHAKE:
+        reason = f"more than {MAX_POST_HANDSHAKE} bytes of CRYPTO data after the handshake"
+        raise TransportError(TransportErrorCode.CRYPTO_BUFFER_EXCEEDED, reason, 0x06)
+    ordered = space.crypto.receive(offset, data)
+    if ordered and state.tls is not None:
+        state.tls.receive(space.epoch, ordered)
+        advance(state, now)
+
+
+def advance(state: ConnectionState, now: float) -> None:
+    """Carry out what the TLS engine decided, in its order."""
+    assert state.tls is not None
+    for event in state.tls.take_events():
+        match event:
+            case Output(epoch, data):
+                state.spaces[SPACE_OF_EPOCH[epoch]].crypto.outgoing.write(data)
+                state.outbox.ring()
+            case NewKeys():
+                _install(state, event, now)
+            case PeerTransportParameters(data):
+                apply_peer_parameters(state, data, now)
+            case HandshakeComplete():
+                _complete(state, now)
+
+
+def _install(state: ConnectionState, event: NewKeys, now: float) -> None:
+    index = SPACE_OF_EPOCH.get(event.epoch)
+    if index is None:
+        return
+    space = state.spaces[index]
+    keys = PacketKeys(event.suite, event.secret, state.version)
+    if event.is_write:
+        space.seal_keys = keys
+    else:
+        space.open_keys = keys
+        if index == APPLICATION:
+            state.key_phase.next_open = keys.next_phase()
+    if index == HANDSHAKE:
+        state.recovery.has_handshake_keys = True
+    state.trace.key_updated(now, EPOCH_NAMES[index], 0)
+
+
+def apply_peer_parameters(state: ConnectionState, data: bytes, now: float) -> None:
+    """RFC 9000 §7.3, §7.4: check what the peer declares about the handshake, then live by its limits."""
+    parameters = read_transport_parameters(data, from_server=state.is_client)
+    state.trace.parameters_set(now, False, parameters)
+    _authenticate_cids(state, parameters)
+    state.peer_parameters = parameters
+    state.recovery.max_ack_delay = parameters.max_ack_delay
+    limits = StreamLimits(
+        parameters.initial_max_stream_data_bidi_local,
+        parameters.initial_max_stream_data_bidi_remote,
+        parameters.initial_max_stream_data_uni,
+        parameters.initial_max_streams_bidi,
+        parameters.initial_max_streams_uni,
+    )
+    state.streams.set_peer_limits(limits, parameters.initial_max_data)
+    if parameters.stateless_reset_token is not None:
+        state.peer_cids.current.reset_token = parameters.stateless_reset_token
+        state.peer_cids.tokens_changed = True
+    lifecycle.restart_idle_timer(state, now)
+
+
+def _authenticate_cids(state: ConnectionState, parameters: TransportParameters) -> None:
+    expected = {"initial_source_connection_id": state.peer_scid}
+    if state.is_client:
+        expected["original_destination_connection_id"] = state.original_dcid
+        expected["retry_source_connection_id"] = state.retry_scid
+    for name, value in expected.items():
+        sent = getattr(parameters, name)
+        if sent != value:
+            raise TransportError(
+                TransportErrorCode.TRANSPORT_PARAMETER_ERROR,
+                f"{name} is {_hex(sent)}, the packets said {_hex(value)}",
+            )
+
+
+def _hex(value: bytes | None) -> str:
+    return "absent" if value is None else value.hex() or "empty"
+
+
+def _complete(state: ConnectionState, now: float) -> None:
+    """RFC 9001 §4.1.1: TLS is done on this side. For the server that confirms the handshake as well (§4.1.2)."""
+    assert state.tls is not None
+    if state.peer_parameters is None:
+        raise TransportError(0x16D, "the peer sent no transport parameters")
+    state.handshake_complete = True
+    state.completed_at = now
+    state.trace.alpn_selected(now, state.tls.alpn_protocol or "")
+    lifecycle.enter(state, Phase.ESTABLISHED, now)
+    state.local_cids.issue(state.peer_parameters.active_connection_id_limit)
+    if not state.is_client:
+        state.handshake_done = SentValue(lambda: bytes((HANDSHAKE_DONE,)))
+        state.outbox.push(state.handshake_done)
+        confirm(state, now)
+    lifecycle.restart_idle_timer(state, now)
+
+
+def confirm(state: ConnectionState, now: float) -> None:
+    """RFC 9001 §4.1.2, §4.9.2: nobody needs Handshake keys any more."""
+    if state.handshake_confirmed:
+        return
+    state.handshake_confirmed = True
+    state.recovery.handshake_confirmed = True
+    state.recovery.peer_completed_address_validation = True
+    state.outbox.state_changed = True
+    discard_keys(state, HANDSHAKE, now)
+
+
+def discard_keys(state: ConnectionState, index: int, now: float) -> None:
+    """RFC 9001 §4.9: forget a level with everything that is still in flight on it (RFC 9002 §6.4)."""
+    space = state.spaces[index]
+    if space.discarded:
+        return
+    space.discarded = True
+    space.open_keys = space.seal_keys = None
+    space.waiting.clear()
+    space.crypto.outgoing.clear()
+    space.crypto.incoming.clear()
+    space.acks.on_ack_sent()
+    state.recovery.discard_space(index)
+    state.recovery.set_loss_detection_timer(now)
+    if state.probe_space == index:
+        state.probes = 0
+    state.trace.key_discarded(now, EPOCH_NAMES[index])

@@ -1,0 +1,339 @@
+"""Taking in what arrives: packets are opened, frames dispatched, and every violation ends here (RFC 9000 §5.2, §12, §13.1).
+
+Packets that cannot be opened are dropped and traced, never fatal; a :class:`TransportError` closes the connection.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+from quicstack.connection import handshake, key_update, lifecycle
+from quicstack.connection.frames import ELICITING, HANDLERS, PROBING, unknown_frame
+from quicstack.connection.state import APPLICATION, HANDSHAKE, INITIAL, SPACE_NAMES, ConnectionState, Phase
+from quicstack.errors import ConnectionClosed, TransportError, TransportErrorCode
+from quicstack.train import Path, Train
+from quicstack.transport.packet_protection import SAMPLE_LENGTH, InvalidTag, retry_integrity_tag
+from quicstack.transport.packet_space import MAX_WAITING, PacketSpace, WaitingPacket
+from quicstack.transport.path import PathState
+from quicstack.wire.frame import read_frame_type
+from quicstack.wire.packet import LONG_HEADER, LongHeader, read_cids, read_long_header, read_version_negotiation
+from quicstack.wire.packet_number import decode_packet_number
+from quicstack.wire.version import NEGOTIATION, VERSIONS, PacketType
+
+__all__ = ["receive"]
+
+MIN_SEALED = 4 + SAMPLE_LENGTH
+"""From the packet number on, a packet needs this many bytes to carry a sample (RFC 9001 §5.4.2)."""
+RESET_TOKEN = 16
+
+
+def receive(state: ConnectionState, train: Train, now: float) -> None:
+    """Take in a train of datagrams of this connection. Raises nothing."""
+    counters = state.counters
+    counters.trains_received += 1
+    counters.bytes_received += len(train.data)
+    if lifecycle.is_over(state) and state.phase is not Phase.CLOSING:
+        return
+    path = _path_of(state, train.path)
+    if path is None:
+        state.trace.packet_dropped(now, "unknown", len(train.data), "unknown_path")
+        return
+    path.bytes_received += len(train.data)
+    state.rx_now = now
+    state.rx_path = path
+    try:
+        if train.data[0] & LONG_HEADER:
+            for datagram in train.datagrams():
+                _receive_datagram(state, datagram, train.path, train.ecn, now)
+        else:
+            _receive_train(state, train, now)
+        _open_waiting(state, now)
+    except TransportError as error:
+        lifecycle.close_on_error(state, now, error)
+    except Exception as error:
+        lifecycle.internal_error(state, now, error)
+    state.rx_path = None
+    for space in state.spaces:
+        space.acks.end_of_read(now)
+    if state.outbox.touched:
+        state.streams.forget_finished()
+    state.outbox.ring()
+
+
+# -- paths -------------------------------------------------------------------------------------------------------------
+
+
+def _path_of(state: ConnectionState, address: Path) -> PathState | None:
+    """The path a datagram came on; None if it cannot belong to this connection (RFC 9000 §9)."""
+    current = state.path
+    if address == current.address:
+        return current
+    if state.is_client:
+        # §9: only clients migrate; the server's address is the one we chose. Ours may be named differently.
+        return current if address.remote == current.address.remote else None
+    if not state.handshake_complete:
+        return None  # §9: no migration before the handshake is confirmed
+    if state.previous_path is not None and state.previous_path.address == address:
+        return state.previous_path
+    return PathState(address, validated=False)
+
+
+def _maybe_migrate(state: ConnectionState, path: PathState, now: float) -> None:
+    """RFC 9000 §9.3: the newest packet came from another address, so the peer has moved (or its NAT has)."""
+    old = state.path
+    if path.address.remote[0] != old.address.remote[0]:
+        state.recovery.reset_path(now)  # §9.4: a port that changes is most likely a NAT, and the path the same
+    if not path.validated:
+        path.challenge = state.environment.random(8)
+        path.challenges_sent = 0
+        path.challenge_deadline = None
+    if old.validated:
+        old.challenge = state.environment.random(8)  # §9.3.3: if it is still alive, the change was forged
+        old.challenges_sent = 0
+        old.challenge_deadline = None
+        state.previous_path = old
+    state.path = path
+    if path.address.remote != old.address.remote:
+        state.peer_cids.rotate()  # §9.5: not the same ID on two paths, if there is another
+
+
+# -- datagrams with long headers ---------------------------------------------------------------------------------------
+
+
+def _receive_datagram(state: ConnectionState, data: bytes, path: Path, ecn: int, now: float) -> None:
+    """RFC 9000 §12.2: packet after packet; one that is bad does not spoil the others."""
+    state.counters.datagrams_received += 1
+    pos = 0
+    dcid = None
+    while pos < len(data):
+        if not data[pos] & LONG_HEADER:
+            if state.local_cids.is_active(data[pos + 1 : pos + 1 + state.local_cids.length]):
+                _receive_train(state, Train(data[pos:], len(data) - pos, path, ecn), now, counted=True)
+            return
+        try:
+            version, packet_dcid, _, _ = read_cids(data, pos)
+            if version == NEGOTIATION:
+                _on_version_negotiation(state, data, now)
+                return
+            if version != state.version.value:
+                raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, "another version")
+            header = read_long_header(data, pos, VERSIONS[version])
+        except TransportError:
+            _drop(state, "unknown", len(data) - pos, "header_parse_error")
+            return
+        pos = header.end
+        if dcid is not None and packet_dcid != dcid:
+            _drop(state, "unknown", header.end - header.start, "connection_unknown")  # §12.2
+            continue
+        dcid = packet_dcid
+        _receive_long(state, data, header, path, ecn, now)
+
+
+def _receive_long(state: ConnectionState, data: bytes, header: LongHeader, path: Path, ecn: int, now: float) -> None:
+    size = header.end - header.start
+    if header.packet_type == PacketType.RETRY:
+        _on_retry(state, data, header, now)
+        return
+    name = PacketType.NAMES[header.packet_type]
+    if header.packet_type == PacketType.ZERO_RTT:
+        _drop(state, name, size, "key_unavailable")
+        return
+    space = state.spaces[INITIAL if header.packet_type == PacketType.INITIAL else HANDSHAKE]
+    if state.peer_scid is not None and header.scid != state.peer_scid:
+        _drop(state, name, size, "connection_unknown")  # §7.2: a different Source Connection ID is discarded
+        return
+    if state.is_client and header.packet_type == PacketType.INITIAL and header.token:
+        _drop(state, name, size, "invalid_token")  # §17.2.2: servers send none
+        return
+    if header.end - header.pn_offset < MIN_SEALED or not data[header.start] & 0x40:
+        _drop(state, name, size, "header_parse_error")
+        return
+    if space.open_keys is None:
+        _keep_waiting(state, space, data[header.start : header.end], path, ecn, now)
+        return
+    plain, pn_length = space.open_keys.unmask(data, header.start, header.pn_offset)
+    truncated = int.from_bytes(plain[-pn_length:], "big")
+    number = decode_packet_number(truncated, 8 * pn_length, space.acks.largest)
+    if space.acks.is_duplicate(number):
+        state.counters.packets_duplicate += 1
+        return
+    try:
+        payload = space.open_keys.open(plain, number, data[header.pn_offset + pn_length : header.end])
+    except InvalidTag:
+        _drop(state, name, size, "decryption_failure")
+        return
+    if plain[0] & 0x0C:
+        raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, "reserved header bits are set")  # §17.2
+    if state.peer_scid is None:
+        state.peer_scid = header.scid
+        state.peer_cids.replace_first(header.scid)
+    if space.index == HANDSHAKE and not state.is_client:
+        if state.rx_path is not None:
+            state.rx_path.validated = True  # RFC 9000 §8.1: whoever sends Handshake packets has seen ours
+        handshake.discard_keys(state, INITIAL, now)  # RFC 9001 §4.9.1
+    state.rx_dcid = header.dcid
+    _process(state, space, number, payload, size, ecn, now)
+
+
+def _keep_waiting(state: ConnectionState, space: PacketSpace, packet: bytes, path: Path, ecn: int, now: float) -> None:
+    """RFC 9001 §5.7: packets that overtook the handshake wait for their keys, a few of them."""
+    if space.discarded or len(space.waiting) >= MAX_WAITING:
+        _drop(state, SPACE_NAMES[space.index], len(packet), "key_unavailable")
+    else:
+        space.waiting.append(WaitingPacket(packet, path, ecn, now))
+
+
+def _open_waiting(state: ConnectionState, now: float) -> None:
+    for space in state.spaces:
+        if space.waiting and space.open_keys is not None:
+            waiting, space.waiting = space.waiting, []
+            for packet in waiting:
+                if packet.data[0] & LONG_HEADER:
+                    _receive_datagram(state, packet.data, packet.path, packet.ecn, now)
+                else:
+                    train = Train(packet.data, len(packet.data), packet.path, packet.ecn)
+                    _receive_train(state, train, now, counted=True)
+
+
+# -- trains with short headers -----------------------------------------------------------------------------------------
+
+
+def _receive_train(state: ConnectionState, train: Train, now: float, counted: bool = False) -> None:  # hot path
+    """Open the 1-RTT packets of a train; all masks come from one call."""
+    data = train.data
+    size = train.segment_size
+    if not counted:
+        state.counters.datagrams_received += (len(data) + size - 1) // size
+    space = state.spaces[APPLICATION]
+    keys = space.open_keys
+    # RFC 9001 §5.7: no 1-RTT packet is processed before the handshake is complete
+    if keys is None or not (state.handshake_complete or state.is_client):
+        for datagram in train.datagrams():
+            _keep_waiting(state, space, datagram, train.path, train.ecn, now)
+        return
+    acks = space.acks
+    phase = state.key_phase
+    cid_length = state.local_cids.length
+    for header, pn_length, start, end in keys.unmask_train(data, size, cid_length):
+        number = decode_packet_number(int.from_bytes(header[-pn_length:], "big"), 8 * pn_length, acks.largest)
+        if number <= acks.largest and acks.is_duplicate(number):
+            state.counters.packets_duplicate += 1
+            continue
+        try:
+            if header[0] >> 2 & 1 == phase.receive_bit:
+                payload = keys.open(header, number, data[start:end])
+            else:
+                payload = key_update.open_other_phase(state, header, number, data[start:end], now)
+                keys = space.open_keys or keys
+        except InvalidTag:
+            _on_undecryptable(state, space, data[start - len(header) : end], now)
+            if lifecycle.is_over(state):
+                return
+            continue
+        if header[0] & 0x18:
+            raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, "reserved header bits are set")  # §17.3.1
+        state.rx_dcid = header[1 : 1 + cid_length]
+        _process(state, space, number, payload, end - start + len(header), train.ecn, now)
+        if lifecycle.is_over(state) and state.phase is not Phase.CLOSING:
+            return
+
+
+def _on_undecryptable(state: ConnectionState, space: PacketSpace, packet: bytes, now: float) -> None:
+    """RFC 9000 §10.3.1: what cannot be opened may be a stateless reset. RFC 9001 §6.6: and failures are counted."""
+    if len(packet) >= 21:
+        tail = packet[-RESET_TOKEN:]
+        if any(hmac.compare_digest(tail, token) for token in state.peer_cids.reset_tokens):
+            error = ConnectionClosed(0, "the peer has lost the connection (stateless reset)", by_peer=True)
+            lifecycle.drain(state, now, error)
+            return
+    _drop(state, SPACE_NAMES[space.index], len(packet), "decryption_failure")
+
+
+# -- one packet --------------------------------------------------------------------------------------------------------
+
+
+def _process(
+    state: ConnectionState, space: PacketSpace, number: int, payload: bytes, size: int, ecn: int, now: float
+) -> None:  # hot path
+    """RFC 9000 §12.4, §13.1: dispatch every frame, then remember the packet as one to acknowledge."""
+    state.trace.packet_received(now, SPACE_NAMES[space.index], number, size, payload)
+    if state.phase is Phase.CLOSING:
+        # Only the peer's own close matters now (§10.2.1).
+        if payload[:1] in (b"\x1c", b"\x1d"):
+            lifecycle.drain(state, now, state.closed or ConnectionClosed(0))
+        else:
+            lifecycle.on_packet_while_closing(state)
+        return
+    if not payload:
+        raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, "a packet without frames")
+    state.rx_space = space
+    handlers = HANDLERS[space.index]
+    elicits = False
+    is_probe = True
+    pos = 0
+    end = len(payload)
+    while pos < end:
+        frame_type = payload[pos]
+        if frame_type < 0x40:
+            pos = handlers[frame_type](state, payload, pos + 1, frame_type)
+            if ELICITING[frame_type]:
+                elicits = True
+            if not PROBING[frame_type]:
+                is_probe = False
+        else:
+            frame_type, pos = read_frame_type(payload, pos)
+            if frame_type >= 0x40:
+                unknown_frame(frame_type)
+    state.counters.packets_received += 1
+    acks = space.acks
+    acks.on_packet(number, elicits, now, ecn)
+    if lifecycle.is_over(state):
+        return
+    lifecycle.restart_idle_timer(state, now)
+    state.eliciting_sent = False
+    path = state.rx_path
+    if path is not None and path is not state.path and not is_probe and number == acks.largest:
+        _maybe_migrate(state, path, now)
+
+
+def _drop(state: ConnectionState, name: str, size: int, trigger: str) -> None:
+    state.counters.packets_dropped += 1
+    state.trace.packet_dropped(state.rx_now, name, size, trigger)
+
+
+# -- packets without protection ----------------------------------------------------------------------------------------
+
+
+def _on_version_negotiation(state: ConnectionState, data: bytes, now: float) -> None:
+    """RFC 9000 §6.2: a client that was refused its version gives up, unless the packet cannot be the server's."""
+    if not state.is_client or state.peer_scid is not None or state.retry_scid is not None:
+        return
+    _, dcid, scid, pos = read_cids(data, 0)
+    if dcid != state.local_cids.first or scid != state.original_dcid:
+        return
+    versions = read_version_negotiation(data, pos)
+    if state.version.value in versions:
+        return  # §6.2: it lists what we sent, so it was not meant
+    offered = ", ".join(f"{version:#010x}" for version in versions[:8])
+    error = ConnectionClosed(
+        TransportErrorCode.VERSION_NEGOTIATION_ERROR,
+        f"the server speaks none of our QUIC versions, only {offered}",
+        by_peer=True,
+    )
+    lifecycle.discard(state, now, error)
+
+
+def _on_retry(state: ConnectionState, data: bytes, header: LongHeader, now: float) -> None:
+    """RFC 9000 §17.2.5.2: one Retry, before anything else from the server, with a tag that proves it saw our Initial."""
+    retry, tag = data[header.start : -RESET_TOKEN], data[-RESET_TOKEN:]
+    usable = state.is_client and state.peer_scid is None and state.retry_scid is None
+    if (
+        not usable
+        or len(header.token) <= RESET_TOKEN
+        or header.dcid != state.local_cids.first
+        or header.scid == state.original_dcid
+        or not hmac.compare_digest(tag, retry_integrity_tag(state.version, state.original_dcid, retry))
+    ):
+        _drop(state, "retry", len(data), "invalid_retry")
+        return
+    handshake.restart_after_retry(state, header.scid, header.token[:-RESET_TOKEN], now)

@@ -1,0 +1,81 @@
+"""What happens to the content of a packet that was acknowledged or lost, item by item (RFC 9000 §13.3).
+
+A sent packet remembers its content as a tuple of records; the first element of a record is one of the kinds below.
+"""
+
+from __future__ import annotations
+
+from quicstack.connection.state import ConnectionState
+from quicstack.recovery.sent_packet import SentPacket
+from quicstack.transport.outbox import SentValue
+from quicstack.transport.packet_space import PacketSpace
+
+__all__ = ["ACK", "CRYPTO", "STREAM", "VALUE", "on_acked", "on_lost", "send_again"]
+
+STREAM = 0
+"""(STREAM, stream, start, stop, fin)"""
+VALUE = 1
+"""(VALUE, sent_value): a control frame that is written anew from the state of the moment."""
+CRYPTO = 2
+"""(CRYPTO, start, stop), of the packet's own space."""
+ACK = 3
+"""(ACK, largest): not sent again, but ranges below it need not be reported again once it is acknowledged (§13.2.4)."""
+
+# PADDING, PING, PATH_CHALLENGE, PATH_RESPONSE, DATAGRAM and CONNECTION_CLOSE leave no record: they are never sent again.
+
+
+def on_acked(state: ConnectionState, space: PacketSpace, packets: list[SentPacket]) -> None:  # hot path
+    """The peer has processed these packets."""
+    outbox = state.outbox
+    for packet in packets:
+        for record in packet.frames:
+            kind = record[0]
+            if kind == STREAM:
+                stream = record[1]
+                if stream.send.on_acked(record[2], record[3], record[4]):
+                    outbox.push_ready(stream)
+                    outbox.touched.append(stream)
+            elif kind == ACK:
+                space.acks.on_ack_acked(record[1])
+            elif kind == CRYPTO:
+                space.crypto.outgoing.on_acked(record[1], record[2])
+            else:
+                _value_acked(state, record[1], packet.packet_number)
+
+
+def _value_acked(state: ConnectionState, value: SentValue, packet_number: int) -> None:
+    # An older version of the frame may be acknowledged while a newer one is on its way.
+    if packet_number != value.packet_number or value.acked:
+        return
+    value.acked = True
+    if value.on_acked is not None:
+        value.on_acked()
+    if value.stream_id is not None:
+        stream = state.streams.streams.get(value.stream_id)
+        if stream is not None:
+            state.outbox.push_ready(stream)
+            state.outbox.touched.append(stream)
+
+
+def on_lost(state: ConnectionState, space: PacketSpace, packets: list[SentPacket]) -> None:
+    """These packets are lost: their content goes out again, except what is of no use any more."""
+    state.counters.packets_lost += len(packets)
+    for packet in packets:
+        send_again(state, space, packet)
+
+
+def send_again(state: ConnectionState, space: PacketSpace, packet: SentPacket) -> None:
+    """Queue the content of one packet anew. Also what a PTO probe does, with packets that are not lost (§6.2.4)."""
+    outbox = state.outbox
+    for record in packet.frames:
+        kind = record[0]
+        if kind == STREAM:
+            stream = record[1]
+            if stream.send.on_lost(record[2], record[3], record[4]):
+                outbox.push_stream(stream)
+        elif kind == CRYPTO:
+            space.crypto.outgoing.on_lost(record[1], record[2])
+        elif kind == VALUE:
+            value = record[1]
+            if value.packet_number == packet.packet_number and not value.acked:
+                outbox.push(value)

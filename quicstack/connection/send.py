@@ -1,0 +1,444 @@
+"""Building and sealing what goes out (RFC 9000 §12.2, §13, §14.1; RFC 9001 §5).
+
+There is no second place that answers "is there something to send?": a packet is built, and dropped if it stayed empty.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quicstack.connection import handshake, key_update, lifecycle
+from quicstack.connection.retransmission import ACK, CRYPTO, STREAM, VALUE
+from quicstack.connection.state import APPLICATION, INITIAL, SPACE_NAMES, ConnectionState, Phase
+from quicstack.recovery.sent_packet import SentPacket
+from quicstack.train import Train
+from quicstack.transport.packet_protection import AEAD_TAG_LENGTH
+from quicstack.transport.packet_space import PacketSpace
+from quicstack.transport.path import PathState
+from quicstack.wire import frame
+from quicstack.wire.packet import FIXED_BIT, MIN_INITIAL_DATAGRAM, write_long_header
+from quicstack.wire.packet_number import packet_number_length
+from quicstack.wire.version import PacketType
+
+__all__ = ["next_train"]
+
+MAX_TRAIN_PACKETS = 64
+"""Segments of one GSO send that every kernel with GSO takes."""
+MIN_PAYLOAD = 4
+"""With any packet number length, enough bytes for the header protection sample (RFC 9001 §5.4.2)."""
+MIN_ROOM = 48
+"""Room that makes it worth adding another packet to a datagram."""
+PING_AFTER_ACK_ONLY = 64
+"""ACK-only packets after which a PING asks the peer to acknowledge them, so that ranges can be forgotten (§13.2.4)."""
+
+LONG_TYPES = (PacketType.INITIAL, PacketType.HANDSHAKE)
+
+Record = tuple[Any, ...]
+
+
+def next_train(state: ConnectionState, now: float) -> Train | None:
+    """The next datagrams to send, or None. Called until it says None or the socket is full."""
+    state.outbox.now = now
+    state.outbox.smoothed_rtt = state.recovery.rtt.smoothed_rtt
+    if state.phase is Phase.CLOSING:
+        return _close_datagram(state, now)
+    if lifecycle.is_over(state):
+        return None
+    if state.outbox.touched:
+        state.streams.forget_finished()
+    if state.previous_path is not None and state.handshake_complete:
+        train = _probe_datagram(state, state.previous_path, now)
+        if train is not None:
+            return train
+    if state.spaces[0].seal_keys is not None or state.spaces[1].seal_keys is not None:
+        return _handshake_datagram(state, now)
+    if state.spaces[APPLICATION].seal_keys is not None:
+        return _one_rtt_train(state, now)
+    return None
+
+
+# -- frames of one packet ----------------------------------------------------------------------------------------------
+
+
+def _fill(
+    state: ConnectionState, space: PacketSpace, capacity: int, now: float, *, may_elicit: bool
+) -> tuple[list[bytes], list[Record], bool]:
+    """Frames for one packet of at most ``capacity`` bytes, their records, and whether they are ack-eliciting.
+
+    Without ``may_elicit`` (congestion window or pacer) only an ACK may be written.
+    """
+    out: list[bytes] = []
+    records: list[Record] = []
+    acks = space.acks
+    room = capacity
+    ack_only = not acks.ack_due
+    if acks.unacked or acks.ack_due:
+        ack = acks.write(now, state.local_parameters.ack_delay_exponent if space.index == APPLICATION else 3, room)
+        if ack is not None:
+            out.append(ack)
+            records.append((ACK, acks.largest))
+            room -= len(ack)
+    acks_written = len(out)
+    if may_elicit:
+        room = _fill_crypto(space, room, out, records)
+        if space.index == APPLICATION:
+            room = _fill_application(state, space, room, out, records)
+        if len(out) == acks_written and state.probes and state.probe_space == space.index and room:
+            out.append(b"\x01")  # RFC 9002 §6.2.4: a PTO always sends something that elicits an ACK
+    elicits = len(out) > acks_written
+    if not elicits and (ack_only or not out):
+        return [], [], False  # an acknowledgement that may wait does not travel alone
+    if acks_written:
+        acks.on_ack_sent()
+        if space.index == APPLICATION:
+            state.key_phase.ack_sent = True
+    if not elicits and space.index == APPLICATION:
+        state.ack_only_since_ping += 1
+        if state.ack_only_since_ping >= PING_AFTER_ACK_ONLY and may_elicit:
+            state.ack_only_since_ping = 0
+            out.append(b"\x01")
+            elicits = True
+    return out, records, elicits
+
+
+def _fill_crypto(space: PacketSpace, room: int, out: list[bytes], records: list[Record]) -> int:
+    while room > 8 and space.crypto.outgoing.has_data:
+        crypto = space.crypto.next_frame(room)
+        if crypto is None:
+            break
+        out.append(crypto[0])
+        records.append((CRYPTO, *crypto[1]))
+        room -= len(crypto[0])
+    return room
+
+
+def _fill_application(
+    state: ConnectionState, space: PacketSpace, room: int, out: list[bytes], records: list[Record]
+) -> int:
+    """Path validation, control frames, datagrams, then stream data."""
+    path = state.path
+    if path.response is not None or path.challenge is not None:
+        room = _fill_path_frames(state, path, room, out)
+    control = state.outbox.control
+    while control:
+        value = control[0]
+        written = value.write()
+        if written is not None:
+            if len(written) > room:
+                return 0
+            out.append(written)
+            records.append((VALUE, value))
+            room -= len(written)
+            value.packet_number = space.next_packet_number
+            value.acked = False
+        value.queued = False
+        control.popleft()
+    if not _may_send_data(state):
+        return room
+    datagrams = state.datagrams_out
+    while len(datagrams):
+        written = frame.write_datagram(datagrams.peek() or b"")
+        if len(written) > room:
+            if len(out) == 0:
+                datagrams.pop()  # the path got smaller since it was queued; it will never fit
+                datagrams.dropped += 1
+                continue
+            return 0  # it goes first into the next packet
+        datagrams.pop()
+        out.append(written)
+        room -= len(written)
+    return _fill_streams(state, room, out, records)
+
+
+def _may_send_data(state: ConnectionState) -> bool:
+    """A client sends application data when the handshake is complete, a server as soon as it has keys (0.5-RTT)."""
+    return state.handshake_complete or not state.is_client
+
+
+def _fill_streams(state: ConnectionState, room: int, out: list[bytes], records: list[Record]) -> int:  # hot path
+    sending = state.outbox.sending
+    window = state.streams.send_window
+    while sending and room > 3:
+        stream = sending[0]
+        send = stream.send
+        written = send.next_frame(room, window) if send is not None else None
+        if written is None:
+            sending.popleft()
+            stream.is_sending = False
+            if send is not None:
+                if send.has_work(window):  # only the room was too small
+                    stream.is_sending = True
+                    sending.appendleft(stream)
+                    break
+                _note_blocked(state, stream.id)
+            continue
+        out.append(written[0])
+        records.append((STREAM, stream, *written[1]))
+        room -= len(written[0])
+        sending.rotate(-1)
+    return room
+
+
+def _note_blocked(state: ConnectionState, stream_id: int) -> None:
+    """RFC 9000 §4.1: tell the peer what we wait for; once for each limit."""
+    stream = state.streams.streams.get(stream_id)
+    if stream is None or stream.send is None:
+        return
+    stream.send.note_blocked()
+    window = state.streams.send_window
+    buffer = stream.send.buffer
+    if window.used >= window.limit and buffer.next < buffer.end and window.blocked_at != window.limit:
+        window.blocked_at = window.limit
+        if state.data_blocked is not None:
+            state.outbox.push(state.data_blocked)
+
+
+def _fill_path_frames(state: ConnectionState, path: PathState, room: int, out: list[bytes]) -> int:
+    """RFC 9000 §8.2: the answer to a challenge, and our own challenge."""
+    if path.response is not None and room >= 9:
+        out.append(b"\x1b" + path.response)
+        path.response = None
+        path.pad_next = True
+        room -= 9
+    if path.challenge is not None and path.challenge_deadline is None and room >= 9:
+        out.append(b"\x1a" + path.challenge)
+        path.challenges_sent += 1
+        path.challenge_deadline = state.outbox.now + max(3 * state.recovery.pto_duration(APPLICATION), 0.6)
+        path.pad_next = True
+        room -= 9
+    return room
+
+
+# -- long headers: one datagram of up to three packets -----------------------------------------------------------------
+
+
+def _handshake_datagram(state: ConnectionState, now: float) -> Train | None:
+    """RFC 9000 §12.2: Initial, Handshake and 1-RTT packets in one datagram, padded where §14.1 asks for it."""
+    path = state.path
+    room = min(state.configuration.max_datagram_size, path.budget())
+    state.recovery.at_anti_amplification_limit = path.budget() < MIN_INITIAL_DATAGRAM
+    allowed = state.probes > 0 or state.recovery.send_allowance(now) > 0
+    parts: list[tuple[PacketSpace, list[bytes], list[Record], bool, int]] = []
+    padded = False
+    for space in state.spaces:
+        if space.seal_keys is None:
+            continue
+        pn_length = packet_number_length(space.next_packet_number, space.largest_acked)
+        overhead = len(_header(state, space, 0, pn_length)) + AEAD_TAG_LENGTH
+        if room - overhead < MIN_ROOM:
+            break
+        # RFC 9000 §14.1: a server's ack-eliciting Initial needs a full datagram, a client's any Initial does
+        may_elicit = allowed and (space.index != INITIAL or room >= MIN_INITIAL_DATAGRAM)
+        out, records, elicits = _fill(state, space, room - overhead, now, may_elicit=may_elicit)
+        if not out:
+            continue
+        size = sum(map(len, out))
+        if size < MIN_PAYLOAD:
+            out.append(bytes(MIN_PAYLOAD - size))
+            size = MIN_PAYLOAD
+        padded = padded or (space.index == INITIAL and (state.is_client or elicits))
+        parts.append((space, out, records, elicits, pn_length))
+        room -= overhead + size
+    if not parts:
+        state.recovery.app_limited = allowed
+        return None
+    if padded:
+        used = min(state.configuration.max_datagram_size, path.budget()) - room
+        parts[-1][1].append(bytes(max(0, MIN_INITIAL_DATAGRAM - used)))
+    ecn = state.recovery.ecn.mark() if state.configuration.ecn else 0
+    data = b"".join(_seal_one(state, *part, now, ecn, padded) for part in parts)
+    if state.probes:
+        state.probes -= 1
+    if state.is_client and any(part[0].index == 1 for part in parts):
+        handshake.discard_keys(state, INITIAL, now)  # RFC 9001 §4.9.1
+    return _launch(state, path, data, len(data), 1, ecn)
+
+
+def _seal_one(
+    state: ConnectionState,
+    space: PacketSpace,
+    out: list[bytes],
+    records: list[Record],
+    elicits: bool,
+    pn_length: int,
+    now: float,
+    ecn: int,
+    padded: bool,
+) -> bytes:
+    payload = b"".join(out)
+    number = space.next_packet_number
+    header = _header(state, space, len(payload) + AEAD_TAG_LENGTH, pn_length)
+    assert space.seal_keys is not None
+    data = space.seal_keys.seal(header, pn_length, number, payload)
+    space.next_packet_number = number + 1
+    _note_sent(state, space, number, payload, len(data), elicits, elicits or padded, tuple(records), now, ecn)
+    return data
+
+
+def _header(state: ConnectionState, space: PacketSpace, length: int, pn_length: int) -> bytes:
+    number = space.next_packet_number
+    dcid = state.peer_cids.current.cid
+    if space.index == APPLICATION:
+        return _short_prefix(state, dcid, pn_length) + (number & ((1 << 8 * pn_length) - 1)).to_bytes(pn_length, "big")
+    token = state.token if space.index == INITIAL else b""
+    scid = state.local_cids.first
+    return write_long_header(state.version, LONG_TYPES[space.index], dcid, scid, token, length, number, pn_length)
+
+
+def _short_prefix(state: ConnectionState, dcid: bytes, pn_length: int) -> bytes:
+    return bytes((FIXED_BIT | state.key_phase.send_bit << 2 | (pn_length - 1),)) + dcid
+
+
+# -- short headers: trains ---------------------------------------------------------------------------------------------
+
+
+def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot path
+    """As many full packets as window, pacer and path allow, and at most one shorter packet at their end."""
+    path = state.path
+    size = state.configuration.max_datagram_size
+    budget = path.budget()
+    recovery = state.recovery
+    probe = state.probes > 0
+    allowance = recovery.send_allowance(now, probe=probe)
+    packets = min(allowance // size, MAX_TRAIN_PACKETS)
+    if budget < packets * size:
+        packets = budget // size
+        recovery.at_anti_amplification_limit = packets == 0
+    else:
+        recovery.at_anti_amplification_limit = False
+    space = state.spaces[APPLICATION]
+    assert space.seal_keys is not None
+    if space.seal_keys.packets > key_update.UPDATE_AFTER and key_update.can_update(state):
+        key_update.update_send_keys(state, now)
+    number = first_number = space.next_packet_number
+    dcid = state.peer_cids.current.cid
+    pn_length = packet_number_length(number + packets, space.largest_acked)
+    overhead = 1 + len(dcid) + pn_length + AEAD_TAG_LENGTH
+    capacity = min(size, budget) - overhead
+    if capacity < MIN_ROOM:
+        return None
+    payloads: list[bytes] = []
+    ecn = recovery.ecn.mark() if state.configuration.ecn else 0
+    while True:
+        out, records, elicits = _fill(state, space, capacity, now, may_elicit=packets > 0)
+        if not out:
+            recovery.app_limited = packets > 0
+            break
+        payload = out[0] if len(out) == 1 else b"".join(out)
+        if len(payload) < capacity:
+            payload = _pad_payload(state, payload, capacity)
+        payloads.append(payload)
+        _note_sent(state, space, number, payload, len(payload) + overhead, elicits, elicits, tuple(records), now, ecn)
+        number += 1
+        space.next_packet_number = number
+        packets -= 1
+        if probe and state.probes:
+            state.probes -= 1
+        if packets <= 0 or len(payload) < capacity:
+            recovery.app_limited = packets > 0
+            break
+    if not payloads:
+        return None
+    data = space.seal_keys.seal_train(_short_prefix(state, dcid, pn_length), pn_length, first_number, payloads)
+    return _launch(state, path, data, len(payloads[0]) + overhead, len(payloads), ecn)
+
+
+def _pad_payload(state: ConnectionState, payload: bytes, capacity: int) -> bytes:
+    """Fill up what is needed for the sample, for path validation, or so that a train can go on."""
+    if len(payload) < MIN_PAYLOAD:
+        payload += bytes(MIN_PAYLOAD - len(payload))
+    if state.path.pad_next or (state.outbox.sending and capacity - len(payload) < 64):
+        state.path.pad_next = False
+        payload += bytes(capacity - len(payload))  # RFC 9000 §8.2.1: path validation also proves 1200 bytes
+    return payload
+
+
+def _note_sent(
+    state: ConnectionState,
+    space: PacketSpace,
+    number: int,
+    payload: bytes,
+    size: int,
+    elicits: bool,
+    in_flight: bool,
+    records: tuple[Record, ...],
+    now: float,
+    ecn: int,
+) -> None:
+    state.recovery.on_packet_sent(space.index, SentPacket(number, now, size, elicits, in_flight, records, ecn), now)
+    state.trace.packet_sent(now, SPACE_NAMES[space.index], number, size, payload)
+    if elicits and not state.eliciting_sent:
+        state.eliciting_sent = True
+        lifecycle.restart_idle_timer(state, now)  # RFC 9000 §10.1
+
+
+def _launch(state: ConnectionState, path: PathState, data: bytes, segment: int, datagrams: int, ecn: int) -> Train:
+    path.bytes_sent += len(data)
+    counters = state.counters
+    counters.bytes_sent += len(data)
+    counters.datagrams_sent += datagrams
+    counters.packets_sent += datagrams
+    counters.trains_sent += 1
+    return Train(data, segment, path.address, ecn)
+
+
+# -- other paths, and the end ------------------------------------------------------------------------------------------
+
+
+def _probe_datagram(state: ConnectionState, path: PathState, now: float) -> Train | None:
+    """RFC 9000 §8.2, §9.3.3: PATH_CHALLENGE and PATH_RESPONSE on a path that is not the current one."""
+    out: list[bytes] = []
+    size = state.configuration.max_datagram_size
+    if path.budget() < size:
+        return None
+    _fill_path_frames(state, path, size, out)
+    path.pad_next = False
+    if not out:
+        return None
+    space = state.spaces[APPLICATION]
+    pn_length = packet_number_length(space.next_packet_number, space.largest_acked)
+    header = _header(state, space, 0, pn_length)
+    out.append(bytes(size - len(header) - AEAD_TAG_LENGTH - sum(map(len, out))))
+    payload = b"".join(out)
+    number = space.next_packet_number
+    space.next_packet_number = number + 1
+    assert space.seal_keys is not None
+    data = space.seal_keys.seal(header, pn_length, number, payload)
+    # Not in flight: a probe of another path says nothing about congestion on this one.
+    _note_sent(state, space, number, payload, len(data), False, False, (), now, 0)
+    return _launch(state, path, data, len(data), 1, 0)
+
+
+def _close_datagram(state: ConnectionState, now: float) -> Train | None:
+    """RFC 9000 §10.2.3: CONNECTION_CLOSE at every level that the peer may be able to read."""
+    if not state.close_due or state.close_frame is None:
+        return None
+    state.close_due = False
+    close = state.close_frame
+    parts = []
+    size = 0
+    spaces = [space for space in state.spaces if space.seal_keys is not None]
+    if state.handshake_confirmed:
+        spaces = spaces[-1:]
+    for space in spaces:
+        code, reason, fault = close.code, close.reason, close.fault
+        if fault is None and space.index != APPLICATION:
+            code, reason, fault = 0x0C, b"", 0  # §10.2.3: the application's words are not for keys anyone can compute
+        pn_length = packet_number_length(space.next_packet_number, space.largest_acked)
+        written = frame.write_connection_close(code, reason, fault)
+        payload = written + bytes(max(0, MIN_PAYLOAD - len(written)))
+        if space is spaces[-1] and spaces[0].index == INITIAL and state.is_client:
+            header = _header(state, space, 0, pn_length)
+            payload += bytes(max(0, MIN_INITIAL_DATAGRAM - size - len(header) - len(payload) - AEAD_TAG_LENGTH))
+        header = _header(state, space, len(payload) + AEAD_TAG_LENGTH, pn_length)
+        number = space.next_packet_number
+        space.next_packet_number = number + 1
+        assert space.seal_keys is not None
+        data = space.seal_keys.seal(header, pn_length, number, payload)
+        state.trace.packet_sent(now, SPACE_NAMES[space.index], number, len(data), payload)
+        parts.append(data)
+        size += len(data)
+    datagram = b"".join(parts)
+    if not datagram or len(datagram) > state.path.budget():
+        return None
+    return _launch(state, state.path, datagram, len(datagram), 1, 0)

@@ -1,0 +1,142 @@
+"""The state of a connection: its parts, and the few plain fields that belong to none of them. No behaviour.
+
+A part changes through its own methods. Each plain field is written by the one module named beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from quicstack.config import Configuration
+from quicstack.environment import Environment
+from quicstack.errors import QuicstackError
+from quicstack.observe.stats import Counters
+from quicstack.observe.trace import Trace
+from quicstack.recovery.loss import Recovery
+from quicstack.tls.client import ClientHandshake
+from quicstack.tls.server import ServerHandshake
+from quicstack.transport.connection_ids import LocalConnectionIds, PeerConnectionIds
+from quicstack.transport.datagram_queue import DatagramQueue
+from quicstack.transport.outbox import Outbox, SentValue
+from quicstack.transport.packet_protection import PacketKeys
+from quicstack.transport.packet_space import PacketSpace
+from quicstack.transport.path import PathState
+from quicstack.transport.stream_table import StreamTable
+from quicstack.wire.transport_parameters import TransportParameters
+from quicstack.wire.version import Version
+
+__all__ = [
+    "APPLICATION", "HANDSHAKE", "INITIAL", "SPACE_NAMES", "CloseFrame", "ConnectionState", "KeyPhase", "Phase",
+]  # fmt: skip
+
+INITIAL, HANDSHAKE, APPLICATION = 0, 1, 2
+SPACE_NAMES = ("initial", "handshake", "1RTT")
+"""Packet number spaces as a trace names their packets."""
+
+
+class Phase(Enum):
+    """The life of a connection (RFC 9000 §10)."""
+
+    HANDSHAKE = "handshake"
+    ESTABLISHED = "established"
+    CLOSING = "closing"
+    DRAINING = "draining"
+    CLOSED = "closed"
+
+
+@dataclass(slots=True)
+class CloseFrame:
+    """What our CONNECTION_CLOSE says. ``fault`` is the frame type to blame, None in the application's form."""
+
+    code: int
+    reason: bytes
+    fault: int | None
+
+
+@dataclass(slots=True)
+class KeyPhase:
+    """Key update (RFC 9001 §6): the Key Phase bit of what we send and of what we receive, and the keys around it."""
+
+    send_bit: int = 0
+    receive_bit: int = 0
+    generation: int = 0
+    next_open: PacketKeys | None = None
+    previous_open: PacketKeys | None = None
+    previous_until: float = 0.0
+    first_received: int = 0
+    """Lowest packet number opened with the current keys; a lower one in the other phase is an old packet."""
+    first_sent: int = 0
+    """First packet number sealed with the current keys; the next update waits for its ACK (§6.1)."""
+    ack_sent: bool = True
+    """We have acknowledged something since the peer's last update; only then may it update again (§6.2)."""
+
+
+@dataclass(slots=True)
+class ConnectionState:
+    """Everything one connection consists of."""
+
+    configuration: Configuration
+    environment: Environment
+    is_client: bool
+    version: Version
+    trace: Trace
+    outbox: Outbox
+    spaces: tuple[PacketSpace, PacketSpace, PacketSpace]
+    recovery: Recovery
+    streams: StreamTable
+    local_cids: LocalConnectionIds
+    peer_cids: PeerConnectionIds
+    datagrams_in: DatagramQueue
+    datagrams_out: DatagramQueue
+    path: PathState
+    original_dcid: bytes
+    local_parameters: TransportParameters
+    tls: ClientHandshake | ServerHandshake | None = None  # handshake
+    counters: Counters = field(default_factory=Counters)
+    key_phase: KeyPhase = field(default_factory=KeyPhase)
+
+    # handshake
+    token: bytes = b""
+    retry_scid: bytes | None = None
+    peer_scid: bytes | None = None
+    """The Source Connection ID of the peer's first packet; other values are discarded (RFC 9000 §7.2)."""
+    peer_parameters: TransportParameters | None = None
+    handshake_complete: bool = False
+    handshake_confirmed: bool = False
+    started_at: float = 0.0
+    completed_at: float | None = None
+
+    # receive
+    rx_now: float = 0.0
+    rx_space: PacketSpace | None = None
+    rx_path: PathState | None = None
+    rx_dcid: bytes = b""
+    previous_path: PathState | None = None
+    """After a change of the peer's address: the path before, probed so that a spoofed change is undone (§9.3.2)."""
+    internal_error: BaseException | None = None
+    """A defect of ours that closed the connection, for the driver's log."""
+
+    # send
+    ack_only_since_ping: int = 0
+
+    # timers
+    idle_deadline: float | None = None
+    eliciting_sent: bool = False
+    """An ack-eliciting packet was sent since the last packet received (RFC 9000 §10.1)."""
+    probe_space: int = 0
+    probes: int = 0
+    """Packets still to be sent because a PTO expired (RFC 9002 §6.2.4)."""
+
+    # lifecycle
+    phase: Phase = Phase.HANDSHAKE
+    closed: QuicstackError | None = None
+    close_frame: CloseFrame | None = None
+    close_due: bool = False
+    close_deadline: float = 0.0
+    close_received: int = 0
+
+    # values that are sent until acknowledged
+    handshake_done: SentValue | None = None
+    ping: SentValue | None = None
+    data_blocked: SentValue | None = None

@@ -1,0 +1,100 @@
+"""When a connection wants to be called, and what it does then (RFC 9000 §8.2.4, §10.1, §13.2.1; RFC 9002 §6.2)."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from quicstack.connection import lifecycle, retransmission
+from quicstack.connection.state import APPLICATION, SPACE_NAMES, ConnectionState, Phase
+from quicstack.errors import ConnectionTimeout
+from quicstack.transport.path import MAX_CHALLENGES
+
+__all__ = ["handle_timeout", "next_timeout"]
+
+
+def next_timeout(state: ConnectionState) -> float | None:
+    """The earliest deadline, None when the connection is over and forgotten."""
+    if state.phase is Phase.CLOSED:
+        return None
+    if lifecycle.is_over(state):
+        return state.close_deadline
+    earliest = state.idle_deadline
+    candidates = [state.recovery.loss_detection_timer, _pacing(state)]
+    if not state.handshake_complete:
+        candidates.append(state.started_at + state.configuration.handshake_timeout)
+    candidates += [space.acks.ack_deadline for space in state.spaces]
+    candidates.append(state.path.challenge_deadline)
+    if state.previous_path is not None:
+        candidates.append(state.previous_path.challenge_deadline)
+    for candidate in candidates:
+        if candidate is not None and (earliest is None or candidate < earliest):
+            earliest = candidate
+    return earliest
+
+
+def _pacing(state: ConnectionState) -> float | None:
+    outbox = state.outbox
+    if not (outbox.sending or outbox.control or len(state.datagrams_out)) and not _crypto_waits(state):
+        return None
+    return state.recovery.next_send_time(outbox.now)
+
+
+def _crypto_waits(state: ConnectionState) -> bool:
+    return any(space.crypto.outgoing.has_data for space in state.spaces if space.seal_keys is not None)
+
+
+def handle_timeout(state: ConnectionState, now: float) -> None:
+    """Act on every deadline that has passed."""
+    if lifecycle.is_over(state):
+        if state.phase is not Phase.CLOSED and now >= state.close_deadline:
+            lifecycle.discard(state, now)
+        return
+    if state.idle_deadline is not None and now >= state.idle_deadline:
+        lifecycle.discard(state, now, ConnectionTimeout("the peer fell silent (idle timeout)"))
+        return
+    if not state.handshake_complete and now >= state.started_at + state.configuration.handshake_timeout:
+        seconds = state.configuration.handshake_timeout
+        lifecycle.discard(state, now, ConnectionTimeout(f"the handshake did not complete in {seconds:g} s"))
+        return
+    for space in state.spaces:
+        space.acks.on_timeout(now)
+    timer = state.recovery.loss_detection_timer
+    if timer is not None and now >= timer:
+        _on_loss_detection_timeout(state, now)
+    _check_path(state, now)
+    state.outbox.ring()
+
+
+def _on_loss_detection_timeout(state: ConnectionState, now: float) -> None:
+    """RFC 9002 §6.2.4: what was lost goes out again; a PTO sends something that the peer must acknowledge."""
+    lost, probes, _, index = state.recovery.on_loss_detection_timeout(now)
+    if lost:
+        state.trace.packets_lost(now, SPACE_NAMES[index], lost, "time_threshold")
+        retransmission.on_lost(state, state.spaces[index], lost)
+    if probes is None:
+        return
+    state.probe_space, state.probes = probes
+    space = state.spaces[state.probe_space]
+    for packet in islice(list(state.recovery.outstanding(state.probe_space)), _probe_source(state)):
+        retransmission.send_again(state, space, packet)
+    state.trace.metrics_updated(now, state.recovery)
+
+
+def _probe_source(state: ConnectionState) -> int:
+    """How many outstanding packets a probe repeats: two of data, a whole flight of a handshake."""
+    return 2 if state.probe_space == APPLICATION else 16
+
+
+def _check_path(state: ConnectionState, now: float) -> None:
+    """RFC 9000 §8.2.4: repeat a challenge, or give the path up."""
+    for path in (state.path, state.previous_path):
+        if path is None or path.challenge_deadline is None or now < path.challenge_deadline:
+            continue
+        path.challenge_deadline = None
+        if path.challenges_sent < MAX_CHALLENGES:
+            continue
+        path.challenge = None
+        if path is state.previous_path:
+            state.previous_path = None
+        elif state.previous_path is not None and state.previous_path.validated:
+            state.path, state.previous_path = state.previous_path, None

@@ -1,0 +1,324 @@
+"""Many connections on one or more sockets (RFC 9000 §5.2): routing by connection ID, and answers without a connection.
+
+A driver feeds trains in, pulls trains out and calls back at deadlines; see ``docs/architecture.md``.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from quicstack.config import Configuration
+from quicstack.connection.connection import Connection, Identity
+from quicstack.environment import Environment
+from quicstack.errors import ConfigurationError, TransportError
+from quicstack.train import Path, SendError, Train
+from quicstack.transport.connection_ids import stateless_reset_token
+from quicstack.transport.flow_control import MemoryBudget
+from quicstack.wire.packet import (
+    LONG_HEADER,
+    MIN_INITIAL_DATAGRAM,
+    read_cids,
+    read_long_header,
+    write_version_negotiation,
+)
+from quicstack.wire.version import NEGOTIATION, VERSIONS, PacketType
+
+__all__ = ["Endpoint", "EndpointCounters"]
+
+MAX_STATELESS = 64
+"""Datagrams waiting that answer no connection: Version Negotiation and stateless resets. More are not made."""
+MIN_RESET = 21
+"""RFC 9000 §10.3: the smallest stateless reset that can pass for a packet."""
+MAX_RESET = 42
+MIN_INITIAL_DCID = 8
+"""RFC 9000 §7.2: the client's first Destination Connection ID has at least eight bytes."""
+
+
+@dataclass(slots=True)
+class EndpointCounters:
+    """What happened outside of connections."""
+
+    datagrams_dropped: int = 0
+    connections_accepted: int = 0
+    connections_refused: int = 0
+    version_negotiations_sent: int = 0
+    stateless_resets_sent: int = 0
+    send_errors: int = 0
+
+
+class Endpoint:
+    """The engine as a driver sees it. ``server`` says whether it accepts connections; any endpoint may make them."""
+
+    def __init__(self, configuration: Configuration, *, environment: Environment, server: bool) -> None:
+        if server and configuration.certificates is None:
+            raise ConfigurationError("a server needs certificates: set Configuration.certificates")
+        if server and configuration.connection_id_length == 0:
+            raise ConfigurationError("connection_id_length is 0: a server tells its connections apart by their IDs")
+        self.configuration = configuration
+        self.counters = EndpointCounters()
+        self._environment = environment
+        self._server = server
+        self._reset_key = configuration.stateless_reset_key or environment.random(32)
+        self._budget = MemoryBudget(configuration.memory_budget)
+        self._by_cid: dict[bytes, Connection] = {}
+        self._by_token: dict[bytes, Connection] = {}
+        self._connections: dict[Connection, list[bytes]] = {}  # with the reset tokens registered for each
+        self._cid_length = configuration.connection_id_length
+        self._bell: deque[Connection] = deque()
+        self._stateless: deque[Train] = deque()
+        self._timers: list[tuple[float, int, Connection]] = []
+        self._deadline: dict[Connection, float] = {}
+        self._sequence = 0
+        self._ready: dict[Connection, None] = {}
+        self._closing = False
+
+    @property
+    def connections(self) -> Collection[Connection]:
+        return self._connections.keys()
+
+    # -- making connections ------------------------------------------------------------------------------------------
+
+    def connect(self, path: Path, now: float, *, configuration: Configuration | None = None) -> Connection:
+        """A client connection to ``path.remote``. Its first datagram is the next train."""
+        configuration = configuration or self.configuration
+        if configuration.connection_id_length != self._cid_length:
+            raise ConfigurationError("connection_id_length must be the same for all connections of an endpoint")
+        random = self._environment.random
+        dcid = random(MIN_INITIAL_DCID)
+        identity = Identity(
+            original_dcid=dcid,
+            peer_cid=dcid,
+            local_cid=self._new_cid(configuration),
+            reset_key=self._reset_key,
+            version=configuration.versions[0],
+            budget=self._budget,
+        )
+        return self._add(configuration, path, now, identity, is_client=True)
+
+    def _new_cid(self, configuration: Configuration) -> bytes:
+        return configuration.generate_connection_id(self._environment.random, self._cid_length)
+
+    def _add(
+        self, configuration: Configuration, path: Path, now: float, identity: Identity, *, is_client: bool
+    ) -> Connection:
+        connection = Connection(
+            configuration, self._environment, path, now, identity, is_client=is_client, bell=self._bell
+        )
+        self._connections[connection] = []
+        self._after(connection)
+        return connection
+
+    # -- receiving ---------------------------------------------------------------------------------------------------
+
+    def receive(self, train: Train, now: float) -> None:  # hot path
+        """Give the datagrams of a train to their connections. One GRO read may mix connections of one peer."""
+        data = train.data
+        size = train.segment_size
+        if not data:
+            return
+        if len(data) <= size:
+            self._receive_one(train, now)
+            return
+        cid_end = 1 + self._cid_length
+        first = data[0] & LONG_HEADER
+        cid = data[1:cid_end]
+        if not first and all(
+            data[i + 1 : i + cid_end] == cid and not data[i] & LONG_HEADER for i in range(size, len(data), size)
+        ):
+            self._receive_one(train, now)
+            return
+        for datagram in train.datagrams():
+            self._receive_one(Train(datagram, len(datagram), train.path, train.ecn), now)
+
+    def _receive_one(self, train: Train, now: float) -> None:
+        """A train whose datagrams all begin with the same connection ID."""
+        data = train.data
+        if not data[0] & LONG_HEADER:
+            connection = self._by_cid.get(data[1 : 1 + self._cid_length])
+            if connection is None:
+                self._on_unknown_short(train, now)
+                return
+        else:
+            try:
+                version, dcid, scid, _ = read_cids(data, 0)
+            except TransportError:
+                self.counters.datagrams_dropped += 1
+                return
+            connection = self._by_cid.get(dcid)
+            if connection is None:
+                connection = self._accept(train, version, dcid, scid, now)
+                if connection is None:
+                    return
+        connection.receive(train, now)
+        self._after(connection)
+
+    def _accept(self, train: Train, version: int, dcid: bytes, scid: bytes, now: float) -> Connection | None:
+        """RFC 9000 §5.2.2, §6.1: an Initial makes a connection, an unknown version an answer, the rest nothing."""
+        data = train.data
+        if not self._server or self._closing or len(data) < MIN_INITIAL_DATAGRAM or version == NEGOTIATION:
+            self.counters.datagrams_dropped += 1
+            return None
+        if version not in self.configuration.versions:
+            self._negotiate_version(train.path, dcid, scid)
+            return None
+        try:
+            header = read_long_header(data, 0, VERSIONS[version])
+        except TransportError:
+            self.counters.datagrams_dropped += 1
+            return None
+        if header.packet_type != PacketType.INITIAL or len(dcid) < MIN_INITIAL_DCID:
+            self.counters.datagrams_dropped += 1
+            return None
+        if len(self._connections) >= self.configuration.max_connections:
+            self.counters.connections_refused += 1
+            return None
+        identity = Identity(
+            original_dcid=dcid,
+            peer_cid=scid,
+            local_cid=self._new_cid(self.configuration),
+            reset_key=self._reset_key,
+            version=version,
+            budget=self._budget,
+        )
+        connection = self._add(self.configuration, train.path, now, identity, is_client=False)
+        self._by_cid[dcid] = connection  # until the client has learned our own connection ID
+        self.counters.connections_accepted += 1
+        return connection
+
+    def _negotiate_version(self, path: Path, dcid: bytes, scid: bytes) -> None:
+        versions = list(self.configuration.versions)
+        if self.configuration.grease:
+            versions.append(int.from_bytes(self._environment.random(4), "big") & 0xF0F0F0F0 | 0x0A0A0A0A)
+        first = self._environment.random(1)[0] | 0x40  # RFC 9000 §17.2.1: looks like a QUIC packet to multiplexers
+        datagram = write_version_negotiation(scid, dcid, versions, first)
+        if self._queue_stateless(datagram, path):
+            self.counters.version_negotiations_sent += 1
+
+    def _on_unknown_short(self, train: Train, now: float) -> None:
+        """A packet for no connection here: a stateless reset of one of ours, or somebody who deserves one (§10.3)."""
+        for datagram in train.datagrams():
+            connection = self._by_token.get(datagram[-16:]) if len(datagram) >= MIN_RESET else None
+            if connection is not None:
+                connection.receive(Train(datagram, len(datagram), train.path, train.ecn), now)
+                self._after(connection)
+                return
+        self.counters.datagrams_dropped += 1
+        length = min(train.segment_size, len(train.data), MAX_RESET + 1) - 1  # §10.3.3: smaller, so no loop is endless
+        if self._server and length >= MIN_RESET:
+            cid = train.data[1 : 1 + self._cid_length]
+            head = self._environment.random(length - 16)
+            reset = bytes((head[0] & 0x3F | 0x40,)) + head[1:] + stateless_reset_token(self._reset_key, cid)
+            if self._queue_stateless(reset, train.path):
+                self.counters.stateless_resets_sent += 1
+
+    def _queue_stateless(self, datagram: bytes, path: Path) -> bool:
+        if len(self._stateless) >= MAX_STATELESS:
+            return False
+        self._stateless.append(Train(datagram, len(datagram), path))
+        return True
+
+    # -- sending -----------------------------------------------------------------------------------------------------
+
+    def next_train(self, now: float) -> Train | None:
+        """The next datagrams to send: round robin over connections with work, one train each. None: nothing (now)."""
+        if self._stateless:
+            return self._stateless.popleft()
+        bell = self._bell
+        while bell:
+            connection = bell.popleft()
+            connection.rest()
+            train = connection.next_train(now)
+            if train is not None:
+                connection.ring()
+                return train
+            self._after(connection)
+        return None
+
+    def send_failed(self, train: Train, error: SendError, now: float) -> None:
+        """A train did not leave the host; its packets count as lost until recovery says so."""
+        self.counters.send_errors += 1
+        for connection in self._connections:
+            if connection.path == train.path:
+                connection.send_failed(error)
+                break
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def next_timeout(self) -> float | None:
+        """When ``handle_timeout`` wants to be called."""
+        timers = self._timers
+        while timers:
+            deadline, _, connection = timers[0]
+            if self._deadline.get(connection) == deadline:
+                return deadline
+            heapq.heappop(timers)  # was moved, or the connection is gone
+        return None
+
+    def handle_timeout(self, now: float) -> None:
+        """Let every connection act whose deadline has passed."""
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            deadline, _, connection = heapq.heappop(timers)
+            if self._deadline.get(connection) != deadline:
+                continue
+            del self._deadline[connection]
+            actual = connection.next_timeout()
+            if actual is not None and actual <= now:
+                connection.handle_timeout(now)
+            self._after(connection)
+
+    # -- what changed ------------------------------------------------------------------------------------------------
+
+    def take_ready(self) -> list[Connection]:
+        """Connections that are new, changed or closed since the last call, each once."""
+        ready = list(self._ready)
+        self._ready.clear()
+        return ready
+
+    def close(self, now: float, code: int = 0, reason: str = "") -> None:
+        """Close all connections and accept no more."""
+        self._closing = True
+        for connection in list(self._connections):
+            connection.close(code, reason, now=now)
+            self._after(connection)
+
+    def _after(self, connection: Connection) -> None:
+        """A connection was touched: bring the routing tables, its deadline and the ready list up to date."""
+        if connection.has_ready:
+            self._ready[connection] = None
+        added, removed = connection.take_cid_changes()
+        for cid in added:
+            self._by_cid[cid] = connection
+        for cid in removed:
+            self._by_cid.pop(cid, None)
+        tokens = connection.take_reset_tokens()
+        if tokens is not None:
+            self._set_tokens(connection, tokens)
+        deadline = connection.next_timeout()
+        if deadline is None:
+            self._forget(connection)
+            return
+        known = self._deadline.get(connection)
+        if known is None or deadline < known:
+            self._sequence += 1
+            self._deadline[connection] = deadline
+            heapq.heappush(self._timers, (deadline, self._sequence, connection))
+
+    def _set_tokens(self, connection: Connection, tokens: list[bytes]) -> None:
+        for token in self._connections.get(connection, ()):
+            self._by_token.pop(token, None)
+        for token in tokens:
+            self._by_token[token] = connection
+        self._connections[connection] = tokens
+
+    def _forget(self, connection: Connection) -> None:
+        """Closing and draining are over (§10.2): nothing of the connection stays."""
+        for token in self._connections.pop(connection, ()):
+            self._by_token.pop(token, None)
+        self._deadline.pop(connection, None)
+        for cid in (*connection.local_cids, connection.original_dcid):
+            if self._by_cid.get(cid) is connection:
+                del self._by_cid[cid]

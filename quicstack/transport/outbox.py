@@ -1,0 +1,97 @@
+"""What the parts of a connection leave for it: frames to write, streams with data, streams that changed.
+
+The parts hold this and nothing above it. ``SentValue`` is the one lifecycle of everything but STREAM, CRYPTO and
+DATAGRAM that must reach the peer (RFC 9000 §13.3): queued, sent in a packet, then acknowledged or queued again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from quicstack.transport.stream import Stream
+
+__all__ = ["Outbox", "SentValue"]
+
+
+class SentValue:
+    """A control frame that is written from the current state whenever it goes out.
+
+    ``write`` returns the frame, or None when there is nothing to say any more. ``on_acked`` is called once, when the
+    packet with the latest version of the frame is acknowledged.
+    """
+
+    __slots__ = ("acked", "on_acked", "packet_number", "queued", "stream_id", "write")
+
+    def __init__(
+        self,
+        write: Callable[[], bytes | None],
+        on_acked: Callable[[], None] | None = None,
+        stream_id: int | None = None,
+    ) -> None:
+        self.write = write
+        self.on_acked = on_acked
+        self.stream_id = stream_id
+        """The stream whose state an acknowledgement changes, if there is one."""
+        self.queued = False
+        self.packet_number = -1
+        """The last packet that carried the frame; -1 before there is one."""
+        self.acked = False
+
+
+class Outbox:
+    """Filled from below, emptied by ``connection/send`` and by the application."""
+
+    __slots__ = (
+        "bell", "control", "datagrams", "is_client", "max_data", "now", "ready", "ring_for", "rung", "sending",
+        "smoothed_rtt", "state_changed", "streams_allowed", "touched",
+    )  # fmt: skip
+
+    def __init__(self, *, is_client: bool = False, bell: deque[Any] | None = None, ring_for: object = None) -> None:
+        self.is_client = is_client
+        self.control: deque[SentValue] = deque()
+        self.sending: deque[Stream] = deque()
+        """Streams with something to send, served round robin."""
+        self.ready: list[Stream] = []
+        self.touched: list[Stream] = []
+        """Streams that may have finished; the stream table forgets those that did."""
+        self.datagrams = False
+        self.streams_allowed = False
+        self.state_changed = False
+        self.bell = bell
+        self.ring_for = ring_for
+        self.rung = False
+        self.now = 0.0
+        self.smoothed_rtt = 0.333
+        self.max_data: SentValue | None = None
+        """The connection's MAX_DATA, pushed by the stream that uses up half of the window."""
+
+    def ring(self) -> None:
+        """Tell whoever drives this connection that it may have something to send."""
+        if not self.rung and self.bell is not None:
+            self.rung = True
+            self.bell.append(self.ring_for)
+
+    def push(self, value: SentValue) -> None:
+        """Queue a control frame, unless it is queued already."""
+        if not value.queued:
+            value.queued = True
+            self.control.append(value)
+        if not self.rung:
+            self.ring()
+
+    def push_stream(self, stream: Stream) -> None:
+        """The stream has something to send."""
+        if not stream.is_sending:
+            stream.is_sending = True
+            self.sending.append(stream)
+        if not self.rung:
+            self.ring()
+
+    def push_ready(self, stream: Stream) -> None:
+        """Something about the stream changed that the application wants to know."""
+        if not stream.is_ready:
+            stream.is_ready = True
+            self.ready.append(stream)

@@ -1,0 +1,47 @@
+"""A packet number space (RFC 9000 §12.3): numbers, acknowledgements, CRYPTO data and keys of one level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from quicstack.tls.epoch import Epoch
+from quicstack.train import Path
+from quicstack.transport.ack_tracker import AckTracker
+from quicstack.transport.crypto_stream import CryptoStream
+from quicstack.transport.packet_protection import PacketKeys
+
+__all__ = ["MAX_WAITING", "PacketSpace", "WaitingPacket"]
+
+MAX_WAITING = 16
+"""Packets of a level whose keys are not known yet that are kept (RFC 9001 §5.7)."""
+
+
+@dataclass(slots=True)
+class WaitingPacket:
+    """A packet that came before its keys, as it came."""
+
+    data: bytes
+    path: Path
+    ecn: int
+    now: float
+
+
+class PacketSpace:
+    """One of three: Initial, Handshake, Application Data (0-RTT and 1-RTT share it)."""
+
+    __slots__ = ("acks", "crypto", "discarded", "epoch", "index", "largest_acked", "next_packet_number", "open_keys",
+                 "seal_keys", "waiting")  # fmt: skip
+
+    def __init__(self, index: int, epoch: Epoch) -> None:
+        self.index = index
+        """As ``recovery`` counts spaces: 0 Initial, 1 Handshake, 2 Application."""
+        self.epoch = epoch
+        self.acks = AckTracker(immediate=epoch is not Epoch.ONE_RTT)
+        self.crypto = CryptoStream()
+        self.next_packet_number = 0
+        self.largest_acked = -1
+        self.open_keys: PacketKeys | None = None
+        self.seal_keys: PacketKeys | None = None
+        self.waiting: list[WaitingPacket] = []
+        self.discarded = False
+        """RFC 9001 §4.9: the keys are gone for good."""

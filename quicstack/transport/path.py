@@ -1,0 +1,49 @@
+"""One network path (RFC 9000 §8, §9): what may be sent on it before the peer's address is proven, and its proof."""
+
+from __future__ import annotations
+
+from quicstack.train import Path
+
+__all__ = ["MAX_CHALLENGES", "PathState"]
+
+AMPLIFICATION = 3
+"""RFC 9000 §8.1: bytes that may be sent for each byte received, until the address is validated."""
+MAX_CHALLENGES = 3
+"""PATH_CHALLENGE frames sent before a path counts as failed (§8.2.4)."""
+
+
+class PathState:
+    """Counters of one path, and the challenge that validates it (§8.2)."""
+
+    __slots__ = ("address", "bytes_received", "bytes_sent", "challenge", "challenge_deadline", "challenges_sent", "pad_next",
+                 "response", "validated")  # fmt: skip
+
+    def __init__(self, address: Path, *, validated: bool) -> None:
+        self.address = address
+        self.validated = validated
+        self.bytes_received = 0
+        self.bytes_sent = 0
+        self.challenge: bytes | None = None
+        """Data of the challenge that is to be sent or was sent."""
+        self.challenge_deadline: float | None = None
+        """When to repeat it; None while it waits to be sent."""
+        self.challenges_sent = 0
+        self.pad_next = False
+        """The next packet proves the path and has to be full size (§8.2.1)."""
+        self.response: bytes | None = None
+        """Newest PATH_CHALLENGE to answer. Older ones are dropped: the peer sends another if it must (§8.2.2)."""
+
+    def budget(self) -> int:
+        """Bytes that the anti-amplification limit still allows; a large number on a validated path."""
+        if self.validated:
+            return 1 << 30
+        return max(0, AMPLIFICATION * self.bytes_received - self.bytes_sent)
+
+    def on_response(self, data: bytes) -> bool:
+        """PATH_RESPONSE (§8.2.3). True when it proves this path."""
+        if self.challenge is None or data != self.challenge or not self.challenges_sent:
+            return False
+        self.challenge = None
+        self.challenge_deadline = None
+        self.validated = True
+        return True

@@ -1,0 +1,120 @@
+"""Bytes that arrive in any order become a sequence (RFC 9000 §2.2): streams and CRYPTO data alike."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from quicstack.wire.ranges import RangeSet
+
+__all__ = ["Reassembly"]
+
+
+class Reassembly:
+    """Contiguous bytes wait in ``chunks`` to be read; the rest lies in one sparse buffer behind them.
+
+    Memory is bounded by the span that flow control admits, however small the fragments are: a fragment costs its bytes
+    and two integers. Bytes received first win over later ones at the same offset.
+    """
+
+    __slots__ = ("_chunks", "_head", "_ranges", "_sparse", "end", "readable")
+
+    def __init__(self) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._head = 0  # bytes of the first chunk that were read already
+        self.end = 0
+        """Offset up to which everything has been received."""
+        self.readable = 0
+        self._sparse = bytearray()  # from offset ``end`` on
+        self._ranges = RangeSet()
+
+    @property
+    def gaps(self) -> int:
+        """Disjoint ranges waiting behind a gap."""
+        return len(self._ranges)
+
+    def add(self, offset: int, data: bytes) -> bool:  # hot path
+        """Store ``data``. True when there is more to read than before."""
+        end = self.end
+        if offset == end and not self._sparse:
+            if not data:
+                return False
+            self._chunks.append(data)
+            self.readable += len(data)
+            self.end = end + len(data)
+            return True
+        stop = offset + len(data)
+        if stop <= end:
+            return False
+        if offset < end:
+            data = data[end - offset :]
+            offset = end
+        self._store(offset, data, stop)
+        return self._advance()
+
+    def _store(self, offset: int, data: bytes, stop: int) -> None:
+        sparse, base = self._sparse, self.end
+        if stop - base > len(sparse):
+            sparse.extend(bytes(stop - base - len(sparse)))
+        for start, end in self._ranges.missing(offset, stop):
+            sparse[start - base : end - base] = data[start - offset : end - offset]
+        self._ranges.add(offset, stop)
+
+    def _advance(self) -> bool:
+        ranges = self._ranges
+        if not ranges.starts or ranges.starts[0] > self.end:
+            return False
+        _, stop = ranges.pop_first()
+        length = stop - self.end
+        self._chunks.append(bytes(self._sparse[:length]))
+        del self._sparse[:length]
+        self.readable += length
+        self.end = stop
+        return True
+
+    def read(self, limit: int = -1) -> bytes:
+        """Take up to ``limit`` contiguous bytes (all with -1)."""
+        chunks = self._chunks
+        if limit < 0 or limit >= self.readable:
+            if not chunks:
+                return b""
+            if self._head:
+                chunks[0] = chunks[0][self._head :]
+                self._head = 0
+            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            chunks.clear()
+            self.readable = 0
+            return data
+        data = self.peek(limit)
+        self.readable -= limit
+        while limit:
+            rest = len(chunks[0]) - self._head
+            if rest > limit:
+                self._head += limit
+                break
+            limit -= rest
+            chunks.popleft()
+            self._head = 0
+        return data
+
+    def peek(self, limit: int = -1) -> bytes:
+        """The same bytes, left in place."""
+        if limit < 0 or limit > self.readable:
+            limit = self.readable
+        parts = []
+        head = self._head
+        for chunk in self._chunks:
+            if limit <= 0:
+                break
+            part = chunk[head : head + limit] if head or len(chunk) > limit else chunk
+            parts.append(part)
+            limit -= len(part)
+            head = 0
+        return b"".join(parts)
+
+    def clear(self) -> None:
+        """Forget all bytes; ``end`` stays."""
+        self._chunks.clear()
+        self._head = 0
+        self.readable = 0
+        self._sparse = bytearray()
+        self._ranges = RangeSet()

@@ -1,0 +1,164 @@
+"""The receiving part of a stream (RFC 9000 §3.2): bytes are home here until the application reads them."""
+
+from __future__ import annotations
+
+from quicstack.errors import StreamReset, TransportError, TransportErrorCode
+from quicstack.transport.flow_control import ReceiveWindow
+from quicstack.transport.outbox import Outbox, SentValue
+from quicstack.transport.reassembly import Reassembly
+from quicstack.transport.stream_states import ReceiveState
+from quicstack.wire import frame
+
+__all__ = ["ReceiveStream"]
+
+
+class ReceiveStream:
+    """Reassembly, final size and credit of one stream; the connection's window is charged and credited along.
+
+    At any time the connection window has consumed exactly what was read or discarded here, gaps of a discarded stream
+    included, so after a terminal state it has consumed the final size, once.
+    """
+
+    __slots__ = ("_connection_window", "_max_stream_data", "_outbox", "_stop_sending", "data", "final_size",
+                 "reset_code", "state", "stop_code", "stream_id", "window")  # fmt: skip
+
+    def __init__(self, stream_id: int, window: ReceiveWindow, connection_window: ReceiveWindow, outbox: Outbox) -> None:
+        self.stream_id = stream_id
+        self.state = ReceiveState.RECV
+        self.data = Reassembly()
+        self.window = window
+        self.final_size: int | None = None
+        self.reset_code: int | None = None
+        """Application error code of the peer's RESET_STREAM."""
+        self.stop_code: int | None = None
+        """Application error code of our own STOP_SENDING."""
+        self._connection_window = connection_window
+        self._outbox = outbox
+        self._max_stream_data: SentValue | None = None
+        self._stop_sending: SentValue | None = None
+
+    # -- from the peer -------------------------------------------------------------------------------------------
+
+    def receive(self, offset: int, data: bytes, fin: bool, frame_type: int) -> bool:  # hot path
+        """STREAM (RFC 9000 §19.8). True when the application can see a change."""
+        stop = offset + len(data)
+        window = self.window
+        if stop > window.received:
+            growth = stop - window.received
+            if self.final_size is not None:
+                self._check_final_size(stop, False, frame_type)
+            window.receive(growth, frame_type)
+            self._connection_window.receive(growth, frame_type)
+        if fin or self.final_size is not None:
+            self._check_final_size(stop, fin, frame_type)
+        if self.state > ReceiveState.SIZE_KNOWN or self.stop_code is not None:
+            changed = False
+            self._discard()
+        else:
+            changed = self.data.add(offset, data)
+        if fin and self.final_size is None:
+            self.final_size = stop
+            changed = True
+            if self.state is ReceiveState.RECV:
+                self.state = ReceiveState.SIZE_KNOWN
+        if self.final_size is not None:
+            self._advance()
+        return changed
+
+    def _check_final_size(self, stop: int, fin: bool, frame_type: int) -> None:
+        """RFC 9000 §4.5: a final size never changes, and nothing lies beyond it."""
+        final_size = self.final_size
+        if final_size is None:
+            if fin and stop < self.window.received:
+                reason = f"stream {self.stream_id} ends at {stop}, but {self.window.received} bytes were sent"
+                raise TransportError(TransportErrorCode.FINAL_SIZE_ERROR, reason, frame_type)
+        elif stop > final_size or (fin and stop != final_size):
+            reason = f"stream {self.stream_id} ends at {final_size}, but offset {stop} was sent"
+            raise TransportError(TransportErrorCode.FINAL_SIZE_ERROR, reason, frame_type)
+
+    def receive_reset(self, code: int, final_size: int) -> bool:
+        """RESET_STREAM (§19.4). Data not read yet is discarded and its credit returned."""
+        self._check_final_size(final_size, True, frame.RESET_STREAM)
+        growth = final_size - self.window.received
+        if growth > 0:
+            self.window.receive(growth, frame.RESET_STREAM)
+            self._connection_window.receive(growth, frame.RESET_STREAM)
+        self.final_size = final_size
+        if self.state >= ReceiveState.DATA_READ:
+            return False
+        if self.state is ReceiveState.DATA_RECVD and self.stop_code is None:
+            return False  # §3.2: all data is here, the reset comes too late to matter
+        self.state = ReceiveState.RESET_RECVD
+        self.reset_code = code
+        self._discard()
+        return True
+
+    def _advance(self) -> None:
+        if self.state is ReceiveState.SIZE_KNOWN and self.data.end == self.final_size:
+            self.state = ReceiveState.DATA_RECVD
+        if self.state is ReceiveState.DATA_RECVD and not self.data.readable:
+            self.state = ReceiveState.DATA_READ
+        if self.stop_code is not None and self.final_size is not None and self.state < ReceiveState.DATA_READ:
+            self.state = ReceiveState.DATA_READ  # everything up to the final size was discarded
+
+    # -- for the application -------------------------------------------------------------------------------------
+
+    def read(self, limit: int = -1) -> bytes:
+        """Up to ``limit`` bytes (all with -1), or b"" when none are there now. Grants credit for them."""
+        if self.reset_code is not None:
+            raise StreamReset(
+                f"the peer reset stream {self.stream_id} with code {self.reset_code:#x}",
+                stream_id=self.stream_id,
+                code=self.reset_code,
+            )
+        data = self.data.read(limit)
+        if data:
+            self._consume(len(data))
+        if self.final_size is not None:
+            self._advance()
+        return data
+
+    def stop_sending(self, code: int) -> None:
+        """Read no more: ask the peer to stop (§3.5), discard what it sends until it does, return the credit."""
+        if self.stop_code is not None or self.state >= ReceiveState.DATA_READ:
+            return
+        self.stop_code = code
+        if self.state is ReceiveState.RECV:
+            self._stop_sending = SentValue(self._write_stop_sending)
+            self._outbox.push(self._stop_sending)
+        self._discard()
+        self._advance()
+
+    def _write_stop_sending(self) -> bytes | None:
+        if self.reset_code is not None or self.final_size is not None or self.stop_code is None:
+            return None
+        return frame.write_stop_sending(self.stream_id, self.stop_code)
+
+    # -- credit --------------------------------------------------------------------------------------------------
+
+    def _consume(self, amount: int) -> None:
+        if self.window.consume(amount) and self.final_size is None and self.stop_code is None:
+            if self._max_stream_data is None:
+                self._max_stream_data = SentValue(self._write_max_stream_data)
+            self._outbox.push(self._max_stream_data)
+        if self._connection_window.consume(amount) and self._outbox.max_data is not None:
+            self._outbox.push(self._outbox.max_data)
+
+    def _discard(self) -> None:
+        """Everything received so far counts as read, whether it was or not."""
+        self.data.clear()
+        rest = self.window.received - self.window.consumed
+        if rest:
+            self._consume(rest)
+
+    def _write_max_stream_data(self) -> bytes | None:
+        # §3.2: only in the Recv state; a size that is known needs no credit.
+        if self.state is not ReceiveState.RECV or self.stop_code is not None:
+            return None
+        before = self.window.size
+        limit = self.window.raise_limit(self._outbox.now, self._outbox.smoothed_rtt)
+        if self.window.size > before:
+            # The connection's window stays at least twice the largest stream window.
+            self._connection_window.grow(min(2 * self.window.size, self._connection_window.max_size)
+                                         - self._connection_window.size)  # fmt: skip
+        return frame.write_limit(frame.MAX_STREAM_DATA, self.stream_id, limit)

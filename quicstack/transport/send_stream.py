@@ -1,0 +1,194 @@
+"""The sending part of a stream (RFC 9000 §3.1): bytes are home here until the peer has acknowledged them."""
+
+from __future__ import annotations
+
+from quicstack.errors import StreamError, StreamStopped
+from quicstack.transport.flow_control import SendWindow
+from quicstack.transport.outbox import Outbox, SentValue
+from quicstack.transport.send_buffer import SendBuffer
+from quicstack.transport.stream_states import SendState
+from quicstack.wire import frame
+from quicstack.wire.varint import varint_size
+
+__all__ = ["SendStream"]
+
+
+class SendStream:
+    """Buffer, limit and end of one stream. ``limit`` is the peer's MAX_STREAM_DATA, ``buffer_limit`` our own bound."""
+
+    __slots__ = ("_blocked", "_blocked_at", "_outbox", "_reset", "buffer", "buffer_limit", "fin", "fin_acked",
+                 "fin_lost", "fin_sent", "limit", "reset_code", "state", "stop_code", "stream_id", "was_full")  # fmt: skip
+
+    def __init__(self, stream_id: int, limit: int, buffer_limit: int, outbox: Outbox) -> None:
+        self.stream_id = stream_id
+        self.state = SendState.READY
+        self.buffer = SendBuffer()
+        self.limit = limit
+        self.buffer_limit = buffer_limit
+        self.fin = False
+        self.fin_sent = False
+        self.fin_lost = False
+        self.fin_acked = False
+        self.reset_code: int | None = None
+        """Application error code of our own RESET_STREAM."""
+        self.stop_code: int | None = None
+        """Application error code of the peer's STOP_SENDING."""
+        self.was_full = False
+        """A write was cut short; the application wants to know when there is room."""
+        self._outbox = outbox
+        self._reset: SentValue | None = None
+        self._blocked: SentValue | None = None
+        self._blocked_at = -1
+
+    # -- for the application -------------------------------------------------------------------------------------
+
+    @property
+    def writable(self) -> int:
+        """Bytes that ``write`` would accept now."""
+        if self.fin or self.reset_code is not None:
+            return 0
+        return max(0, self.buffer_limit - self.buffer.buffered)
+
+    def write(self, data: bytes, fin: bool = False) -> int:
+        """Take as much of ``data`` as there is room for; ``fin`` counts only if that is all of it."""
+        if self.stop_code is not None:
+            raise StreamStopped(
+                f"the peer stopped stream {self.stream_id} with code {self.stop_code:#x}",
+                stream_id=self.stream_id,
+                code=self.stop_code,
+            )
+        if self.fin or self.reset_code is not None:
+            raise StreamError(f"the sending side of stream {self.stream_id} is over", stream_id=self.stream_id)
+        room = self.buffer_limit - self.buffer.buffered
+        if len(data) > room:
+            data = data[: max(0, room)]
+            self.was_full = True
+            fin = False
+        self.buffer.write(data)
+        self.fin = fin
+        return len(data)
+
+    def reset(self, code: int) -> bool:
+        """Abandon the stream (§3.1). False when everything was acknowledged or it was reset before."""
+        if self.state >= SendState.DATA_RECVD:
+            return False
+        self.state = SendState.RESET_SENT
+        self.reset_code = code
+        self.buffer.clear()
+        self._reset = SentValue(self._write_reset, self._on_reset_acked, self.stream_id)
+        self._outbox.push(self._reset)
+        return True
+
+    # -- sending -------------------------------------------------------------------------------------------------
+
+    def has_work(self, window: SendWindow) -> bool:
+        """A STREAM frame could be written now, given credit for ``window``."""
+        buffer = self.buffer
+        if self.reset_code is not None:
+            return False
+        if buffer.lost.starts or self.fin_lost:
+            return True
+        if buffer.next < buffer.end:
+            return buffer.next < self.limit and window.used < window.limit
+        return self.fin and not self.fin_sent
+
+    def next_frame(self, capacity: int, window: SendWindow) -> tuple[bytes, tuple[int, int, bool]] | None:  # hot path
+        """A STREAM frame of at most ``capacity`` bytes, and (start, stop, fin) of what it carries. Lost bytes first."""
+        buffer = self.buffer
+        if self.reset_code is not None:
+            return None
+        if buffer.lost.starts:
+            start, available = buffer.lost.starts[0], buffer.lost.stops[0]
+            is_new = False
+        else:
+            start = buffer.next
+            available = min(buffer.end, self.limit, start + window.limit - window.used)
+            is_new = True
+        # §19.8: without a length the data runs to the end of the packet, which suits a frame that fills it.
+        room = capacity - 1 - varint_size(self.stream_id) - (varint_size(start) if start else 0)
+        length = available - start
+        if length >= room:
+            if room <= 0:
+                return None
+            length = room
+            explicit = None
+        else:
+            room -= varint_size(length)
+            if room < 0:
+                return None
+            explicit = length = min(length, room)
+        stop = start + length
+        fin = self.fin and stop == buffer.end and (is_new or buffer.next == stop)
+        if not length and not (fin and (not self.fin_sent or self.fin_lost)):
+            return None
+        header = frame.stream_header(self.stream_id, start, explicit, fin)
+        data = buffer.get(start, stop)
+        if is_new:
+            buffer.next = stop
+            window.used += length
+        else:
+            buffer.lost.subtract(start, stop)
+        if fin:
+            self.fin_sent = True
+            self.fin_lost = False
+            self.state = SendState.DATA_SENT
+        elif self.state is SendState.READY:
+            self.state = SendState.SEND
+        return header + data, (start, stop, fin)
+
+    def note_blocked(self) -> None:
+        """§4.1: data is waiting for the peer's MAX_STREAM_DATA; say so once for each limit."""
+        if self.buffer.next >= self.limit and self._blocked_at != self.limit and self.buffer.next < self.buffer.end:
+            self._blocked_at = self.limit
+            if self._blocked is None:
+                self._blocked = SentValue(self._write_blocked)
+            self._outbox.push(self._blocked)
+
+    def _write_blocked(self) -> bytes | None:
+        if self.reset_code is not None or self.buffer.next < self.limit or self.buffer.next == self.buffer.end:
+            return None
+        return frame.write_limit(frame.STREAM_DATA_BLOCKED, self.stream_id, self.limit)
+
+    def _write_reset(self) -> bytes | None:
+        if self.state is not SendState.RESET_SENT or self.reset_code is None:
+            return None
+        return frame.write_reset_stream(self.stream_id, self.reset_code, self.buffer.next)
+
+    # -- from the peer -------------------------------------------------------------------------------------------
+
+    def on_acked(self, start: int, stop: int, fin: bool) -> bool:  # hot path
+        """These bytes arrived. True when the application can see a change."""
+        if self.reset_code is not None:
+            return False
+        buffer = self.buffer
+        buffer.on_acked(start, stop)
+        if fin:
+            self.fin_acked = True
+            self.fin_lost = False
+        if self.fin_acked and buffer.acked_to == buffer.end:
+            self.state = SendState.DATA_RECVD
+            return True
+        if self.was_full and 2 * buffer.buffered <= self.buffer_limit:
+            self.was_full = False
+            return True
+        return False
+
+    def on_lost(self, start: int, stop: int, fin: bool) -> bool:
+        """These bytes did not arrive. True when there is something to send again."""
+        if self.reset_code is not None or self.state is SendState.DATA_RECVD:
+            return False
+        self.buffer.on_lost(start, stop)
+        if fin and not self.fin_acked:
+            self.fin_lost = True
+        return bool(self.buffer.lost.starts) or self.fin_lost
+
+    def receive_stop_sending(self, code: int) -> bool:
+        """STOP_SENDING (§3.5): answered by RESET_STREAM with the same code, unless all was acknowledged."""
+        if self.stop_code is not None or self.state >= SendState.DATA_RECVD:
+            return False
+        self.stop_code = code
+        self.reset(code)
+        return True
+
+    def _on_reset_acked(self) -> None:
+        self.state = SendState.RESET_RECVD

@@ -1,0 +1,167 @@
+"""A stream as upper layers see it (RFC 9000 §2): bytes in order both ways, or one way."""
+
+from __future__ import annotations
+
+from quicstack.errors import StreamError
+from quicstack.transport.outbox import Outbox
+from quicstack.transport.receive_stream import ReceiveStream
+from quicstack.transport.send_stream import SendStream
+from quicstack.transport.stream_states import RECEIVE_TERMINAL, SEND_TERMINAL, ReceiveState
+
+__all__ = ["Stream"]
+
+
+class Stream:
+    """Handed over, never copied: whoever ``owner`` names reads and writes it, and nobody else.
+
+    Nothing here waits. ``read`` returns what is there, ``write`` accepts what fits; the stream appears in the
+    connection's ``take_ready`` when more can be done. ``send`` or ``receive`` is None on a unidirectional stream.
+    """
+
+    __slots__ = ("_outbox", "id", "is_ready", "is_sending", "owner", "receive", "send")
+
+    def __init__(self, stream_id: int, receive: ReceiveStream | None, send: SendStream | None, outbox: Outbox) -> None:
+        self.id = stream_id
+        self.owner: object | None = None
+        self.receive = receive
+        self.send = send
+        self.is_ready = False
+        self.is_sending = False
+        self._outbox = outbox
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.id}>"
+
+    @property
+    def is_unidirectional(self) -> bool:
+        return bool(self.id & 2)
+
+    @property
+    def is_local(self) -> bool:
+        """True if this side opened it."""
+        return self.send is not None if self.id & 2 else self._opened_here
+
+    @property
+    def _opened_here(self) -> bool:
+        return bool(self.id & 1) != self._outbox.is_client
+
+    @property
+    def can_receive(self) -> bool:
+        return self.receive is not None
+
+    @property
+    def can_send(self) -> bool:
+        return self.send is not None
+
+    def _receiving(self) -> ReceiveStream:
+        if self.receive is None:
+            raise StreamError(f"stream {self.id} is for sending only", stream_id=self.id)
+        return self.receive
+
+    def _sending(self) -> SendStream:
+        if self.send is None:
+            raise StreamError(f"stream {self.id} is for receiving only", stream_id=self.id)
+        return self.send
+
+    # -- receiving -----------------------------------------------------------------------------------------------
+
+    @property
+    def readable(self) -> int:
+        """Bytes that can be read now."""
+        return self._receiving().data.readable
+
+    @property
+    def at_end(self) -> bool:
+        """The peer finished the stream and everything was read."""
+        receive = self._receiving()
+        return receive.state is ReceiveState.DATA_READ and receive.stop_code is None
+
+    @property
+    def reset_code(self) -> int | None:
+        """The code of the peer's RESET_STREAM; what was not read by then is gone."""
+        return None if self.receive is None else self.receive.reset_code
+
+    @property
+    def all_received(self) -> bool:
+        """Every byte up to the end of the stream has arrived, read or not; no reset can undo that (§3.2)."""
+        return self._receiving().state in (ReceiveState.DATA_RECVD, ReceiveState.DATA_READ)
+
+    @property
+    def bytes_received(self) -> int:
+        """The highest offset the peer has sent, or the final size after its reset (§4.5)."""
+        return self._receiving().window.received
+
+    @property
+    def bytes_consumed(self) -> int:
+        """Bytes read or discarded: what credit was returned for."""
+        return self._receiving().window.consumed
+
+    def peek(self, limit: int = -1) -> bytes:
+        """Up to ``limit`` bytes without reading them: no credit is granted."""
+        return self._receiving().data.peek(limit)
+
+    def read(self, limit: int = -1) -> bytes:
+        """Up to ``limit`` bytes (all with -1), b"" when there are none now. Raises StreamReset after a reset."""
+        receive = self._receiving()
+        data = receive.read(limit)
+        if receive.state is ReceiveState.DATA_READ:
+            self._outbox.touched.append(self)
+        return data
+
+    def stop_sending(self, code: int) -> None:
+        """Discard what comes and ask the peer to stop (STOP_SENDING)."""
+        self._receiving().stop_sending(code)
+        self._outbox.touched.append(self)
+        self._outbox.ring()
+
+    # -- sending -------------------------------------------------------------------------------------------------
+
+    @property
+    def writable(self) -> int:
+        """Bytes that ``write`` would take now."""
+        return self._sending().writable
+
+    @property
+    def send_buffered(self) -> int:
+        """Bytes written that the peer has not acknowledged."""
+        return self._sending().buffer.buffered
+
+    @property
+    def stop_code(self) -> int | None:
+        """The code of the peer's STOP_SENDING; it was answered with RESET_STREAM already."""
+        return None if self.send is None else self.send.stop_code
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes accepted so far; after a reset, the final size: what had been sent by then."""
+        return self._sending().buffer.end
+
+    @property
+    def send_done(self) -> bool:
+        """The peer has acknowledged the end of the stream, or its reset."""
+        return self._sending().state in SEND_TERMINAL
+
+    def write(self, data: bytes, fin: bool = False) -> int:
+        """Bytes accepted: fewer than given when the buffer is full, and then ``fin`` is not applied either."""
+        accepted = self._sending().write(data, fin)
+        if accepted or fin:
+            self._outbox.push_stream(self)
+        return accepted
+
+    def finish(self) -> None:
+        """End the sending side after what was written."""
+        self.write(b"", fin=True)
+
+    def reset(self, code: int) -> None:
+        """Abandon the sending side (RESET_STREAM); nothing happens if it is over."""
+        self._sending().reset(code)
+        self._outbox.ring()
+
+    # -- both ----------------------------------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        """Both sides are in a terminal state (RFC 9000 §3): nothing more can happen."""
+        if self.send is not None and self.send.state not in SEND_TERMINAL:
+            return False
+        return self.receive is None or self.receive.state in RECEIVE_TERMINAL
