@@ -25,7 +25,6 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import (
@@ -97,20 +96,14 @@ def verify_path(
         _explain(chain, roots, now)
         reason = str(error).partition(" (encountered")[0]
         raise refusal(leaf, "path", Alert.BAD_CERTIFICATE, f"has no valid path to a trusted root: {reason}") from None
-    except ValueError as error:
-        raise refusal(leaf, "path", Alert.BAD_CERTIFICATE, f"cannot be checked: {error}") from None
 
 
 def _check_size(leaf: x509.Certificate, intermediates: Sequence[x509.Certificate]) -> None:
     if len(intermediates) > MAX_INTERMEDIATES:
         problem = f"came with {len(intermediates)} others, at most {MAX_INTERMEDIATES} are taken"
         raise refusal(leaf, "path", Alert.BAD_CERTIFICATE, problem)
-    try:
-        keys = Counter(
-            c.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for c in intermediates
-        )
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise refusal(leaf, "path", Alert.BAD_CERTIFICATE, f"came with a key nobody can read: {error}") from None
+    spki = PublicFormat.SubjectPublicKeyInfo
+    keys = Counter(c.public_key().public_bytes(Encoding.DER, spki) for c in intermediates)
     if keys and max(keys.values()) > MAX_PER_KEY:
         problem = f"came with more than {MAX_PER_KEY} certificates for the same issuing key"
         raise refusal(leaf, "path", Alert.BAD_CERTIFICATE, problem)

@@ -12,7 +12,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.utils import CryptographyDeprecationWarning
 
-from quicstack.errors import ConfigurationError
+from quicstack.errors import CertificateError
+from quicstack.tls.alerts import Alert
 from quicstack.tls.certificate_path import SERVER_AUTH
 
 __all__ = ["system_roots"]
@@ -27,9 +28,11 @@ def system_roots() -> tuple[x509.Certificate, ...]:
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
         roots = tuple(dict.fromkeys(_windows_roots() if sys.platform == "win32" else _file_roots()))
     if not roots:
-        raise ConfigurationError(
-            "no system root certificates were found: install them (ca-certificates), set SSL_CERT_FILE, or name "
-            "the roots to trust"
+        raise CertificateError(
+            "no system root certificates were found to check the server's certificate against: install them "
+            "(ca-certificates), set SSL_CERT_FILE, or name the roots to trust",
+            check="root",
+            alert=Alert.UNKNOWN_CA,
         )
     return roots
 

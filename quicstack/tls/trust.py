@@ -21,6 +21,7 @@ from os import PathLike
 from typing import TypeAlias
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -37,6 +38,15 @@ __all__ = ["CertificateSource", "Trust"]
 CertificateSource: TypeAlias = x509.Certificate | str | PathLike[str]
 Chain: TypeAlias = Sequence[x509.Certificate]
 
+UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""The library reads most of a certificate only when asked, so any look at a field can end in one of these."""
+
 MAX_HASHED_VALIDITY = timedelta(days=14)
 """W3C WebTransport, custom certificate requirements: the whole validity period, not what is left of it."""
 
@@ -46,9 +56,16 @@ class Trust(abc.ABC):
 
     __slots__ = ()
 
-    @abc.abstractmethod
     def verify(self, chain: Chain, server_name: str | None, wall_time: float) -> None:
         """Accept ``chain`` (leaf first, not empty) for ``server_name`` now, or raise :class:`CertificateError`."""
+        try:
+            self.check(chain, server_name, datetime.fromtimestamp(wall_time, UTC))
+        except UNREADABLE as error:
+            raise refusal(chain[0], "encoding", Alert.BAD_CERTIFICATE, f"cannot be read: {error}") from None
+
+    @abc.abstractmethod
+    def check(self, chain: Chain, server_name: str | None, now: datetime) -> None:
+        """What :meth:`verify` asks of each kind of trust; may also let errors of reading a certificate pass."""
 
     @staticmethod
     def system() -> Trust:
@@ -91,8 +108,7 @@ class RootTrust(Trust):
 
     certificates: tuple[x509.Certificate, ...]
 
-    def verify(self, chain: Chain, server_name: str | None, wall_time: float) -> None:
-        now = datetime.fromtimestamp(wall_time, UTC)
+    def check(self, chain: Chain, server_name: str | None, now: datetime) -> None:
         _check_leaf(chain[0], server_name, now)
         if chain[0] not in self.certificates:  # Certificate equality is equality of the DER bytes.
             assert server_name is not None
@@ -103,11 +119,8 @@ class RootTrust(Trust):
 class SystemTrust(Trust):
     """See :meth:`Trust.system`."""
 
-    def verify(self, chain: Chain, server_name: str | None, wall_time: float) -> None:
-        now = datetime.fromtimestamp(wall_time, UTC)
-        _check_leaf(chain[0], server_name, now)
-        assert server_name is not None
-        verify_path(chain, system_roots(), server_name, now)
+    def check(self, chain: Chain, server_name: str | None, now: datetime) -> None:
+        RootTrust(system_roots()).check(chain, server_name, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +129,7 @@ class HashTrust(Trust):
 
     digests: frozenset[bytes]
 
-    def verify(self, chain: Chain, server_name: str | None, wall_time: float) -> None:
+    def check(self, chain: Chain, server_name: str | None, now: datetime) -> None:
         leaf = chain[0]
         digest = hashlib.sha256(leaf.public_bytes(Encoding.DER)).digest()
         if digest not in self.digests:
@@ -127,7 +140,7 @@ class HashTrust(Trust):
                 f"has the SHA-256 {digest.hex()}, which is not among the expected hashes; compute them again "
                 "if the server's certificate was renewed",
             )
-        check_validity(leaf, datetime.fromtimestamp(wall_time, UTC))
+        check_validity(leaf, now)
         period = leaf.not_valid_after_utc - leaf.not_valid_before_utc
         if period > MAX_HASHED_VALIDITY:
             raise refusal(
@@ -150,24 +163,20 @@ class HashTrust(Trust):
 class NoTrust(Trust):
     """See :meth:`Trust.insecure`."""
 
-    def verify(self, chain: Chain, server_name: str | None, wall_time: float) -> None:
+    def check(self, chain: Chain, server_name: str | None, now: datetime) -> None:
         return
 
 
 def _check_leaf(leaf: x509.Certificate, server_name: str | None, now: datetime) -> None:
     check_validity(leaf, now)
-    try:
-        extensions = leaf.extensions
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
-        raise refusal(leaf, "encoding", Alert.BAD_CERTIFICATE, f"cannot be read: {error}") from None
-    _check_usage(leaf, extensions)
-    _check_name(leaf, extensions, server_name)
+    _check_usage(leaf)
+    _check_name(leaf, server_name)
 
 
-def _check_usage(leaf: x509.Certificate, extensions: x509.Extensions) -> None:
+def _check_usage(leaf: x509.Certificate) -> None:
     """RFC 5280 §4.2.1.3, §4.2.1.12: usages bind where they are written down; a TLS 1.3 server signs, no more."""
     problem = ""
-    for extension in extensions:
+    for extension in leaf.extensions:
         usage = extension.value
         if isinstance(usage, x509.ExtendedKeyUsage):
             if SERVER_AUTH not in usage and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE not in usage:
@@ -179,12 +188,12 @@ def _check_usage(leaf: x509.Certificate, extensions: x509.Extensions) -> None:
         raise refusal(leaf, "usage", Alert.UNSUPPORTED_CERTIFICATE, advice)
 
 
-def _check_name(leaf: x509.Certificate, extensions: x509.Extensions, server_name: str | None) -> None:
+def _check_name(leaf: x509.Certificate, server_name: str | None) -> None:
     if server_name is None:
         problem = "cannot be matched with a name, because none is known: set server_name"
         raise refusal(leaf, "name", Alert.BAD_CERTIFICATE, problem)
     try:
-        san = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         names = "it has no subjectAltName (a common name does not count)"
     else:
