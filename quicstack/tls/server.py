@@ -238,7 +238,7 @@ def _read_offer(body: bytes) -> Offer:
         if group not in groups:
             raise tls_error(
                 Alert.ILLEGAL_PARAMETER,
-                f"key_share has a share of {group_name(group)}, which is not in supported_groups",
+                f"key_share has a share of {group_name(group)}, expected only groups of supported_groups",
             )
     transport_parameters = required("CH", extensions, ExtensionType.QUIC_TRANSPORT_PARAMETERS)
     alpn, server_name = extensions.get(ExtensionType.ALPN), extensions.get(ExtensionType.SERVER_NAME)

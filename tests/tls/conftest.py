@@ -124,11 +124,15 @@ class Wire:
         return client
 
     def server(
-        self, seed: int = 2, transport_parameters: Callable[[bytes | None], bytes] | None = None, **settings: Any
+        self,
+        seed: int = 2,
+        transport_parameters: Callable[[bytes | None], bytes] | None = None,
+        make: type[ServerHandshake] = ServerHandshake,
+        **settings: Any,
     ) -> ServerHandshake:
         settings = {"alpn_protocols": ("h3",), "certificates": self.certificates} | settings
         answer = transport_parameters or (lambda peer: b"server's for " + (peer or b"nobody"))
-        server = ServerHandshake(TlsSettings(**settings), transport_parameters=answer, **_world(seed))
+        server = make(TlsSettings(**settings), transport_parameters=answer, **_world(seed))
         self.events[server] = []
         return server
 
