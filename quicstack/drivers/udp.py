@@ -31,7 +31,7 @@ from quicstack.drivers.control import (
 )
 from quicstack.train import Address, Path, SendError, Train
 
-__all__ = ["UdpOptions", "UdpSocket", "UdpStats"]
+__all__ = ["SEND_ERRORS", "UdpOptions", "UdpSocket", "UdpStats"]
 
 MAX_DATAGRAM: Final = 65535
 MAX_GSO_BYTES: Final = 64000
@@ -57,7 +57,7 @@ if not sys.platform.startswith("linux"):
         (socket.IPPROTO_IPV6, constant("IPV6_DONTFRAG", darwin=62), 1),
     ]
 
-_SEND_ERRORS: Final = {
+SEND_ERRORS: Final = {
     errno.EMSGSIZE: SendError.TOO_BIG,
     errno.ECONNREFUSED: SendError.REFUSED,
 }
@@ -187,6 +187,14 @@ class UdpSocket:
             # surface when sending to another.
             level, option = (socket.IPPROTO_IPV6, _IPV6_RECVERR) if ipv6 else (socket.IPPROTO_IP, _IP_RECVERR)
             self._error_queue = self._set(level, option, 1)
+
+    def make_plain(self) -> None:
+        """Give up what only :meth:`receive` can handle, before something else reads from the socket."""
+        self._set(SOL_UDP, UDP_GRO, 0)
+        self._set(socket.IPPROTO_IP, _IP_RECVERR, 0)
+        self._set(socket.IPPROTO_IPV6, _IPV6_RECVERR, 0)
+        self._error_queue = False
+        self.stats.gso = self.stats.gro = self.stats.ecn = self.stats.packet_info = False
 
     def _set(self, level: int | None, option: int | None, value: int) -> bool:
         if level is None or option is None:
@@ -371,7 +379,7 @@ class UdpSocket:
                 stats.bytes_sent += len(train.data)
                 return None
         stats.send_errors += 1
-        return _SEND_ERRORS.get(error.errno or 0, SendError.UNREACHABLE)
+        return SEND_ERRORS.get(error.errno or 0, SendError.UNREACHABLE)
 
     def _try_without(self, feature: str, train: Train, *, given_up: bool) -> Train | SendError | None:
         setattr(self.stats, feature, False)

@@ -1,0 +1,251 @@
+"""A connection for ``async`` code: waits for streams, credit, datagrams and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from types import TracebackType
+from typing import Protocol
+
+from quicstack.connection.connection import Connection, Ready
+from quicstack.drivers.aio_stream import AsyncStream
+from quicstack.drivers.gate import Gate
+from quicstack.errors import ConnectionClosed, QuicstackError, StreamLimitReached, TransportErrorCode
+from quicstack.train import Address
+from quicstack.transport.stream import Stream
+
+__all__ = ["AsyncConnection", "ConnectionDriver", "ConnectionProtocol"]
+
+logger = logging.getLogger("quicstack")
+
+
+class ConnectionProtocol(Protocol):
+    """An upper layer, HTTP/3 for one. ``process`` is called with each batch of changes and must not block."""
+
+    def process(self, ready: Ready) -> None: ...
+
+
+class ConnectionDriver(Protocol):
+    """What moves the packets of a connection."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def flush(self) -> None:
+        """Send soon: the engine has something new."""
+
+    def flush_now(self) -> None:
+        """Send at once, if that can be."""
+
+    def local_address(self, connection: Connection) -> Address: ...
+
+
+class AsyncConnection:
+    """``engine`` is the connection itself; whoever calls it directly calls ``flush`` afterwards."""
+
+    def __init__(self, engine: Connection, driver: ConnectionDriver) -> None:
+        self.engine = engine
+        self.loop = driver.loop
+        self._driver = driver
+        self._protocol: ConnectionProtocol | None = None
+        self._streams: dict[int, AsyncStream] = {}
+        self._accepted: deque[AsyncStream] = deque()
+        self._is_open = False
+        self._is_closed = False
+        self._is_released = False
+        self._new_streams = Gate(self.loop)
+        self._credit = Gate(self.loop)
+        self._datagrams = Gate(self.loop)
+        self._state = Gate(self.loop)
+
+    def __repr__(self) -> str:
+        return f"<AsyncConnection {self.engine!r}>"
+
+    async def __aenter__(self) -> AsyncConnection:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> QuicstackError | None:
+        """Why the connection is over, from the moment that it is."""
+        return self.engine.closed
+
+    @property
+    def local_address(self) -> Address:
+        """Where we receive. A client that is not bound to an address shows the wildcard."""
+        return self._driver.local_address(self.engine)
+
+    @property
+    def remote_address(self) -> Address:
+        return self.engine.path.remote
+
+    def flush(self) -> None:
+        """The engine was touched: send what it has, soon and once for many calls."""
+        self._driver.flush()
+
+    def close(self, code: int = 0, reason: str = "") -> None:
+        """Close at once, without waiting for the network; closing goes on in the background."""
+        self._close(code, reason, transport=False)
+
+    def _close(self, code: int, reason: str, *, transport: bool) -> None:
+        if self.engine.closed is None:
+            self.engine.close(code, reason, transport=transport, now=time.monotonic())
+            self._driver.flush_now()
+
+    async def wait_closed(self) -> QuicstackError:
+        """Why the connection is over, once it is: ConnectionClosed, ConnectionTimeout, CertificateError ..."""
+        while (error := self.engine.closed) is None:
+            await self._state.wait()
+        return error
+
+    async def wait_connected(self) -> None:
+        """Until the handshake is complete; raises what closed the connection before."""
+        while not self.engine.handshake_complete:
+            self._check_open()
+            await self._state.wait()
+
+    async def wait_released(self) -> None:
+        """Until nothing of it is left: closing and draining are over and, on a client, the socket is closed."""
+        while not self._is_released:
+            await self._state.wait()
+
+    def ping(self) -> None:
+        """Make the peer acknowledge something; keeps the connection from becoming idle."""
+        self.engine.ping()
+        self.flush()
+
+    def _check_open(self) -> None:
+        if self.engine.closed is not None:
+            raise self.engine.closed.with_traceback(None)
+
+    # -- streams -------------------------------------------------------------------------------------------------
+
+    async def open_stream(self, unidirectional: bool = False) -> AsyncStream:
+        """A new stream; waits until the peer allows one more."""
+        while True:
+            self._check_open()
+            try:
+                return self.stream(self.engine.open_stream(unidirectional=unidirectional))
+            except StreamLimitReached:
+                self.flush()  # STREAMS_BLOCKED
+                await self._credit.wait()
+
+    async def accept_stream(self) -> AsyncStream:
+        """The next stream that the peer opened. Raises what closed the connection when there are no more."""
+        while not self._accepted:
+            self._check_open()
+            await self._new_streams.wait()
+        return self._accepted.popleft()
+
+    def stream(self, engine: Stream) -> AsyncStream:
+        """The ``async`` face of an engine's stream, the same one each time."""
+        stream = self._streams.get(engine.id)
+        if stream is None:
+            stream = AsyncStream(engine, self)
+            if not engine.finished:
+                self._streams[engine.id] = stream
+        return stream
+
+    # -- datagrams -----------------------------------------------------------------------------------------------
+
+    def send_datagram(self, data: bytes) -> bool:
+        """Queue a datagram (RFC 9221); False if the queue is full and it was dropped."""
+        sent = self.engine.send_datagram(data)
+        self.flush()
+        return sent
+
+    async def receive_datagram(self) -> bytes:
+        """The next datagram. Raises what closed the connection."""
+        while (data := self.engine.receive_datagram()) is None:
+            self._check_open()
+            await self._datagrams.wait()
+        return data
+
+    # -- upper layers --------------------------------------------------------------------------------------------
+
+    def set_protocol(self, protocol: ConnectionProtocol) -> None:
+        """Give everything from now on to ``protocol``, starting with the streams that nobody accepted yet."""
+        self._protocol = protocol
+        waiting = [stream.engine for stream in self._accepted]
+        self._accepted.clear()
+        protocol.process(Ready(waiting, True, True, True))
+        self.flush()
+
+    # -- from the driver -----------------------------------------------------------------------------------------
+
+    def opens(self) -> bool:
+        """True once: when the handshake has become complete."""
+        engine = self.engine
+        if self._is_open or not engine.handshake_complete:
+            return False
+        self._is_open = True
+        logger.info(
+            "%s opened: version %#x, %s, %s, alpn %r, peer %s",
+            engine.original_dcid.hex(),
+            engine.version,
+            engine.cipher_suite_name,
+            engine.group_name,
+            engine.alpn_protocol,
+            engine.path.remote,
+        )
+        return True
+
+    def process(self) -> None:
+        """The engine changed: wake whoever waits for that, then let the upper layer look."""
+        ready = self.engine.take_ready()
+        if ready.state_changed:
+            self._state_changed()
+        for engine in ready.streams:
+            stream = self._streams.get(engine.id)
+            if stream is not None:
+                stream.wake()
+                if engine.finished:
+                    del self._streams[engine.id]
+            elif self._protocol is None and not engine.is_local and engine.owner is None:
+                self._accepted.append(self.stream(engine))
+                self._new_streams.open()
+        if ready.streams_allowed:
+            self._credit.open()
+        if ready.datagrams:
+            self._datagrams.open()
+        if self._protocol is not None:
+            self._protocol.process(ready)
+
+    def released(self) -> None:
+        """The driver has forgotten the connection."""
+        self._is_released = True
+        self._state.open()
+
+    def fail(self, error: BaseException) -> None:
+        """The application's callback raised: its connection ends, the loop goes on."""
+        logger.error("%s: a callback failed", self.engine.original_dcid.hex(), exc_info=error)
+        self._close(TransportErrorCode.INTERNAL_ERROR, "internal error", transport=True)
+
+    def _state_changed(self) -> None:
+        self._state.open()
+        if self.engine.closed is None or self._is_closed:
+            return
+        self._is_closed = True
+        self._log_closed(self.engine.closed)
+        for stream in self._streams.values():
+            stream.wake()
+        for gate in (self._new_streams, self._credit, self._datagrams):
+            gate.open()
+
+    def _log_closed(self, error: QuicstackError) -> None:
+        name = self.engine.original_dcid.hex()
+        if isinstance(error, ConnectionClosed) and not isinstance(error, TimeoutError):
+            kind = "transport" if error.transport else "application"
+            who = "the peer" if error.by_peer else "this side"
+            logger.info("%s closed by %s: %s code %#x, %r", name, who, kind, error.code, error.reason)
+        else:
+            logger.info("%s closed by this side: %s: %r", name, type(error).__name__, str(error))
+        if self.engine.internal_error is not None:
+            logger.error("%s: a defect of this library", name, exc_info=self.engine.internal_error)

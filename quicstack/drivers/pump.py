@@ -1,0 +1,101 @@
+"""The loop that every driver runs: take in at most 32 trains, pull trains until there are none or the socket is full.
+
+asyncio, ``select`` and datagram endpoints differ in how they wait; what happens between two waits is here, once.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final, Protocol
+
+from quicstack.endpoint import Endpoint
+from quicstack.train import SendError, Train
+
+__all__ = ["MAX_TRAINS", "SHORTEST_TIMER", "Carrier", "Pump"]
+
+MAX_TRAINS: Final = 32
+"""Trains taken in, and trains sent, before anything else gets its turn."""
+
+SHORTEST_TIMER: Final = 0.001
+"""asyncio rounds up to its clock's resolution, uvloop would fire at once and spin."""
+
+
+class Carrier(Protocol):
+    """What can carry a train: a :class:`UdpSocket` or a datagram transport."""
+
+    def send(self, train: Train) -> Train | SendError | None:
+        """None: it left. A train: what has to wait until the socket is writable. A SendError: it will not leave."""
+        ...
+
+
+class Source(Protocol):
+    """What can be asked for the next train."""
+
+    refused: list[Train]
+
+    def receive(self) -> Train | None: ...
+
+
+class Pump:
+    """Moves trains between one :class:`Endpoint` and its sockets; ``carriers[path.socket]`` sends."""
+
+    __slots__ = ("carriers", "endpoint", "failure", "waiting")
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.carriers: list[Carrier] = []
+        self.waiting: Train | None = None
+        """The one train that was built and found the socket full."""
+        self.failure: SendError | None = None
+        """The last error of sending. To the engine it is loss; a client that tries addresses may give this one up."""
+
+    def receive(self, source: Source) -> None:  # hot path
+        """Take in at most 32 trains. Empty datagrams count, so a flood of them starves nobody."""
+        endpoint = self.endpoint
+        for _ in range(MAX_TRAINS):
+            train = source.receive()
+            if train is None:
+                break
+            if train.data:
+                endpoint.receive(train, time.monotonic())
+        if source.refused:
+            for train in source.refused:
+                self._failed(train, SendError.REFUSED)
+            source.refused.clear()
+
+    def send(self) -> bool:  # hot path
+        """Pull and send at most 32 trains; True if there may be more. ``waiting`` is set if a socket is full."""
+        endpoint, carriers = self.endpoint, self.carriers
+        train, self.waiting = self.waiting, None
+        for _ in range(MAX_TRAINS):
+            if train is None:
+                train = endpoint.next_train(time.monotonic())
+                if train is None:
+                    return False
+            left = carriers[train.path.socket].send(train)
+            if left is not None:
+                if isinstance(left, Train):
+                    self.waiting = left
+                    return False
+                self._failed(train, left)
+            train = None
+        return True
+
+    def _failed(self, train: Train, error: SendError) -> None:
+        self.failure = error
+        self.endpoint.send_failed(train, error, time.monotonic())
+
+    def expire(self) -> None:
+        """Tell the engine that its deadline has passed, if it has."""
+        deadline = self.endpoint.next_timeout()
+        if deadline is not None:
+            now = time.monotonic()
+            if deadline <= now:
+                self.endpoint.handle_timeout(now)
+
+    def delay(self) -> float | None:
+        """Seconds until the engine wants ``expire``, never less than a timer can measure; None: not at all."""
+        deadline = self.endpoint.next_timeout()
+        if deadline is None:
+            return None
+        return max(deadline - time.monotonic(), SHORTEST_TIMER)
