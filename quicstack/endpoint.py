@@ -260,11 +260,14 @@ class Endpoint:
     def handle_timeout(self, now: float) -> None:
         """Let every connection act whose deadline has passed."""
         timers = self._timers
+        due = []
         while timers and timers[0][0] <= now:
             deadline, _, connection = heapq.heappop(timers)
-            if self._deadline.get(connection) != deadline:
-                continue
-            del self._deadline[connection]
+            if self._deadline.get(connection) == deadline:
+                del self._deadline[connection]
+                due.append(connection)
+        # Once each: a pacing deadline stays in the past until next_train is called.
+        for connection in due:
             actual = connection.next_timeout()
             if actual is not None and actual <= now:
                 connection.handle_timeout(now)
