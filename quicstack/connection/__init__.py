@@ -1,6 +1,6 @@
 """The one place where the parts of a connection meet.
 
-The modules are functions over :class:`~quicstack.connection.state.ConnectionState`, on a ladder where each knows only what
-stands above it: ``state``, ``lifecycle``, ``retransmission``, ``handshake``, then ``receive``, ``send`` and ``timers``,
-then ``connection``, the public face.
+The modules are functions over :class:`~quicstack.connection.state.ConnectionState`, on a ladder where each knows only
+what stands before it: ``state``, ``lifecycle``, ``retransmission``, ``key_update``, ``handshake``, ``frames``, then
+``receive``, ``send`` and ``timers``, then ``connection``, the public face.
 """

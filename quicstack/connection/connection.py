@@ -1,4 +1,4 @@
-"""The public face of a connection: the five verbs a driver uses, and what applications do with streams and datagrams."""
+"""The public face of a connection: the verbs a driver uses, and what applications do with streams and datagrams."""
 
 from __future__ import annotations
 

@@ -1,20 +1,21 @@
 """What each frame does (RFC 9000 §19), and in which packets it may come (Table 3).
 
-A handler takes the state, the payload, the position after the frame type and the type; it returns the position after the
-frame. ``HANDLERS`` holds one list for each packet number space, indexed by frame type: a frame that the space does not
+A handler takes the state, the payload, the position after the frame type and the type; it returns the position after
+the frame. ``HANDLERS`` holds one list for each packet number space, indexed by frame type: a frame that the space does not
 permit finds a handler that refuses it, so permission costs nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NoReturn
 
 from quicstack.connection import handshake, lifecycle, retransmission
 from quicstack.connection.state import SPACE_NAMES, ConnectionState
 from quicstack.errors import ConnectionClosed, TransportError, TransportErrorCode
 from quicstack.wire import frame
 
-__all__ = ["ELICITING", "HANDLERS", "PROBING", "unknown_frame"]
+__all__ = ["FLAGS", "HANDLERS", "IS_ELICITING", "IS_NO_PROBE", "unknown_frame"]
 
 Handler = Callable[[ConnectionState, bytes, int, int], int]
 
@@ -88,15 +89,15 @@ def _server_only(state: ConnectionState, frame_type: int) -> None:
         raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, f"a client sent {name}", frame_type)
 
 
-def _stream(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:  # hot path
+def _stream(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:  # hot path: benchmarks/bulk.py
     stream_id, offset, chunk, fin, pos = frame.read_stream(data, pos, frame_type)
     stream = state.streams.streams.get(stream_id)
-    if stream is None or stream.receive is None:
+    receive = stream.receive if stream is not None else None
+    if stream is None or receive is None:
         stream = state.streams.find(stream_id, frame_type, sending=False)
-        if stream is None:
+        receive = stream.receive if stream is not None else None
+        if stream is None or receive is None:
             return pos
-    receive = stream.receive
-    assert receive is not None
     if receive.receive(offset, chunk, fin, frame_type) and not stream.is_ready:
         state.outbox.push_ready(stream)
     if receive.final_size is not None:
@@ -159,10 +160,10 @@ def _path_challenge(state: ConnectionState, data: bytes, pos: int, frame_type: i
     path = state.rx_path
     if path is not None:
         path.response = challenge
-        if path is not state.path and path is not state.previous_path:
-            # §8.2.2: the answer goes out where the challenge came from; one such path is kept.
-            if state.previous_path is None or not state.previous_path.validated:
-                state.previous_path = path
+        known = path is state.path or path is state.previous_path
+        # §8.2.2: the answer goes out where the challenge came from; one such path is kept.
+        if not known and (state.previous_path is None or not state.previous_path.validated):
+            state.previous_path = path
     return pos
 
 
@@ -170,10 +171,9 @@ def _path_response(state: ConnectionState, data: bytes, pos: int, frame_type: in
     response, pos = frame.read_path_data(data, pos)
     if state.path.on_response(response):
         state.previous_path = None  # the new path works; what the old one would answer does not matter
-    elif state.previous_path is not None and state.previous_path.on_response(response):
+    elif state.previous_path is not None and state.previous_path.on_response(response) and not state.path.validated:
         # §9.3.2: the peer is still where it was, and the new address has proven nothing
-        if not state.path.validated:
-            state.path, state.previous_path = state.previous_path, None
+        state.path, state.previous_path = state.previous_path, None
     return pos
 
 
@@ -209,13 +209,13 @@ def _datagram(state: ConnectionState, data: bytes, pos: int, frame_type: int) ->
     return pos
 
 
-def unknown_frame(frame_type: int) -> int:
+def unknown_frame(frame_type: int) -> NoReturn:
     """RFC 9000 §12.4."""
     raise TransportError(TransportErrorCode.FRAME_ENCODING_ERROR, f"unknown frame type {frame_type:#x}", frame_type)
 
 
 def _unknown(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
-    return unknown_frame(frame_type)
+    unknown_frame(frame_type)
 
 
 def _not_permitted(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
@@ -267,5 +267,10 @@ def _table(letter: str) -> list[Handler]:
 
 HANDLERS = (_table("I"), _table("H"), _table("1"))
 """By packet number space, then by frame type."""
-ELICITING = bytes(kind in frame.FRAMES and frame.FRAMES[kind].ack_eliciting for kind in range(0x40))
-PROBING = bytes(kind in frame.FRAMES and frame.FRAMES[kind].probing for kind in range(0x40))
+IS_ELICITING, IS_NO_PROBE = 1, 2
+FLAGS = bytes(
+    (kind in frame.FRAMES and frame.FRAMES[kind].ack_eliciting) * IS_ELICITING
+    | (kind not in frame.FRAMES or not frame.FRAMES[kind].probing) * IS_NO_PROBE
+    for kind in range(0x40)
+)
+"""By frame type: what its presence makes of a packet."""

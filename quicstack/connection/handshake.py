@@ -1,4 +1,4 @@
-"""The TLS handshake as part of a connection (RFC 9001 §4), and the checks that tie it to the transport (RFC 9000 §7.3)."""
+"""The TLS handshake in a connection (RFC 9001 §4), and the checks that tie it to the transport (RFC 9000 §7.3)."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ MAX_REASON = 256
 
 def is_over(state: ConnectionState) -> bool:
     """Nothing but CONNECTION_CLOSE is sent any more."""
-    return state.phase in (Phase.CLOSING, Phase.DRAINING, Phase.CLOSED)
+    return state.phase.is_over
 
 
 def enter(state: ConnectionState, phase: Phase, now: float) -> None:

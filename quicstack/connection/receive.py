@@ -1,4 +1,4 @@
-"""Taking in what arrives: packets are opened, frames dispatched, and every violation ends here (RFC 9000 §5.2, §12, §13.1).
+"""Taking in what arrives: packets are opened, frames dispatched, violations end here (RFC 9000 §5.2, §12, §13.1).
 
 Packets that cannot be opened are dropped and traced, never fatal; a :class:`TransportError` closes the connection.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 
 from quicstack.connection import handshake, key_update, lifecycle
-from quicstack.connection.frames import ELICITING, HANDLERS, PROBING, unknown_frame
+from quicstack.connection.frames import FLAGS, HANDLERS, IS_ELICITING, IS_NO_PROBE, unknown_frame
 from quicstack.connection.state import APPLICATION, HANDSHAKE, INITIAL, SPACE_NAMES, ConnectionState, Phase
 from quicstack.errors import ConnectionClosed, TransportError, TransportErrorCode
 from quicstack.train import Path, Train
@@ -16,7 +16,14 @@ from quicstack.transport.packet_protection import SAMPLE_LENGTH, InvalidTag, ret
 from quicstack.transport.packet_space import MAX_WAITING, PacketSpace, WaitingPacket
 from quicstack.transport.path import PathState
 from quicstack.wire.frame import read_frame_type
-from quicstack.wire.packet import LONG_HEADER, LongHeader, read_cids, read_long_header, read_version_negotiation
+from quicstack.wire.packet import (
+    FIXED_BIT,
+    LONG_HEADER,
+    LongHeader,
+    read_cids,
+    read_long_header,
+    read_version_negotiation,
+)
 from quicstack.wire.packet_number import decode_packet_number
 from quicstack.wire.version import NEGOTIATION, VERSIONS, PacketType
 
@@ -41,6 +48,7 @@ def receive(state: ConnectionState, train: Train, now: float) -> None:
     path.bytes_received += len(train.data)
     state.rx_now = now
     state.rx_path = path
+    received = counters.packets_received
     try:
         if train.data[0] & LONG_HEADER:
             for datagram in train.datagrams():
@@ -53,6 +61,9 @@ def receive(state: ConnectionState, train: Train, now: float) -> None:
     except Exception as error:
         lifecycle.internal_error(state, now, error)
     state.rx_path = None
+    if state.counters.packets_received != received and not lifecycle.is_over(state):
+        lifecycle.restart_idle_timer(state, now)  # RFC 9000 §10.1
+        state.eliciting_sent = False
     for space in state.spaces:
         space.acks.end_of_read(now)
     if state.outbox.touched:
@@ -213,12 +224,15 @@ def _receive_train(state: ConnectionState, train: Train, now: float, counted: bo
         return
     acks = space.acks
     phase = state.key_phase
-    cid_length = state.local_cids.length
-    for header, pn_length, start, end in keys.unmask_train(data, size, cid_length):
-        number = decode_packet_number(int.from_bytes(header[-pn_length:], "big"), 8 * pn_length, acks.largest)
-        if number <= acks.largest and acks.is_duplicate(number):
-            state.counters.packets_duplicate += 1
-            continue
+    cid_end = 1 + state.local_cids.length
+    for header, pn_length, start, end in keys.unmask_train(data, size, cid_end - 1):
+        truncated = int.from_bytes(header[cid_end:], "big")
+        number = acks.largest + 1
+        if truncated != number & (1 << 8 * pn_length) - 1:
+            number = decode_packet_number(truncated, 8 * pn_length, acks.largest)
+            if acks.is_duplicate(number):
+                state.counters.packets_duplicate += 1
+                continue
         try:
             if header[0] >> 2 & 1 == phase.receive_bit:
                 payload = keys.open(header, number, data[start:end])
@@ -230,11 +244,14 @@ def _receive_train(state: ConnectionState, train: Train, now: float, counted: bo
             if lifecycle.is_over(state):
                 return
             continue
-        if header[0] & 0x18:
+        if header[0] & 0x58 != FIXED_BIT:
+            if not header[0] & FIXED_BIT:
+                _drop(state, "1RTT", end - start, "header_parse_error")  # §17.3.1: without the fixed bit
+                continue
             raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, "reserved header bits are set")  # §17.3.1
-        state.rx_dcid = header[1 : 1 + cid_length]
-        _process(state, space, number, payload, end - start + len(header), train.ecn, now)
-        if lifecycle.is_over(state) and state.phase is not Phase.CLOSING:
+        state.rx_dcid = header[1:cid_end]
+        _process(state, space, number, payload, end - start + cid_end + pn_length, train.ecn, now)
+        if state.phase is Phase.DRAINING:
             return
 
 
@@ -257,7 +274,7 @@ def _process(
 ) -> None:  # hot path
     """RFC 9000 §12.4, §13.1: dispatch every frame, then remember the packet as one to acknowledge."""
     state.trace.packet_received(now, SPACE_NAMES[space.index], number, size, payload)
-    if state.phase is Phase.CLOSING:
+    if state.phase.is_over:
         # Only the peer's own close matters now (§10.2.1).
         if payload[:1] in (b"\x1c", b"\x1d"):
             lifecycle.drain(state, now, state.closed or ConnectionClosed(0))
@@ -268,32 +285,22 @@ def _process(
         raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, "a packet without frames")
     state.rx_space = space
     handlers = HANDLERS[space.index]
-    elicits = False
-    is_probe = True
+    flags = 0
     pos = 0
     end = len(payload)
     while pos < end:
         frame_type = payload[pos]
-        if frame_type < 0x40:
-            pos = handlers[frame_type](state, payload, pos + 1, frame_type)
-            if ELICITING[frame_type]:
-                elicits = True
-            if not PROBING[frame_type]:
-                is_probe = False
-        else:
-            frame_type, pos = read_frame_type(payload, pos)
-            if frame_type >= 0x40:
-                unknown_frame(frame_type)
+        if frame_type >= 0x40:
+            frame_type, _ = read_frame_type(payload, pos)
+            unknown_frame(frame_type)
+        pos = handlers[frame_type](state, payload, pos + 1, frame_type)
+        flags |= FLAGS[frame_type]
     state.counters.packets_received += 1
-    acks = space.acks
-    acks.on_packet(number, elicits, now, ecn)
-    if lifecycle.is_over(state):
-        return
-    lifecycle.restart_idle_timer(state, now)
-    state.eliciting_sent = False
+    space.acks.on_packet(number, flags & IS_ELICITING > 0, now, ecn)
     path = state.rx_path
-    if path is not None and path is not state.path and not is_probe and number == acks.largest:
-        _maybe_migrate(state, path, now)
+    if path is not state.path and flags & IS_NO_PROBE and number == space.acks.largest and path is not None:
+        if not state.phase.is_over:
+            _maybe_migrate(state, path, now)
 
 
 def _drop(state: ConnectionState, name: str, size: int, trigger: str) -> None:
@@ -324,7 +331,7 @@ def _on_version_negotiation(state: ConnectionState, data: bytes, now: float) -> 
 
 
 def _on_retry(state: ConnectionState, data: bytes, header: LongHeader, now: float) -> None:
-    """RFC 9000 §17.2.5.2: one Retry, before anything else from the server, with a tag that proves it saw our Initial."""
+    """RFC 9000 §17.2.5.2: one Retry, before anything else, with a tag that proves that its sender saw our Initial."""
     retry, tag = data[header.start : -RESET_TOKEN], data[-RESET_TOKEN:]
     usable = state.is_client and state.peer_scid is None and state.retry_scid is None
     if (

@@ -9,6 +9,7 @@ from quicstack.connection.state import ConnectionState
 from quicstack.recovery.sent_packet import SentPacket
 from quicstack.transport.outbox import SentValue
 from quicstack.transport.packet_space import PacketSpace
+from quicstack.transport.stream import Stream
 
 __all__ = ["ACK", "CRYPTO", "STREAM", "VALUE", "on_acked", "on_lost", "send_again"]
 
@@ -19,28 +20,41 @@ VALUE = 1
 CRYPTO = 2
 """(CRYPTO, start, stop), of the packet's own space."""
 ACK = 3
-"""(ACK, largest): not sent again, but ranges below it need not be reported again once it is acknowledged (§13.2.4)."""
+"""(ACK, largest): not sent again, but what it reports need not be reported again once it is acknowledged (§13.2.4)."""
 
 # PADDING, PING, PATH_CHALLENGE, PATH_RESPONSE, DATAGRAM and CONNECTION_CLOSE leave no record: they are never sent again.
 
 
 def on_acked(state: ConnectionState, space: PacketSpace, packets: list[SentPacket]) -> None:  # hot path
     """The peer has processed these packets."""
-    outbox = state.outbox
+    stream, start, stop = None, 0, 0  # a run of contiguous bytes of one stream, settled in one call
     for packet in packets:
         for record in packet.frames:
             kind = record[0]
             if kind == STREAM:
-                stream = record[1]
-                if stream.send.on_acked(record[2], record[3], record[4]):
-                    outbox.push_ready(stream)
-                    outbox.touched.append(stream)
+                if record[1] is stream and record[2] == stop and not record[4]:
+                    stop = record[3]
+                    continue
+                if stream is not None:
+                    _stream_acked(state, stream, start, stop, False)
+                _, stream, start, stop, fin = record
+                if fin:
+                    _stream_acked(state, stream, start, stop, True)
+                    stream = None
             elif kind == ACK:
                 space.acks.on_ack_acked(record[1])
             elif kind == CRYPTO:
                 space.crypto.outgoing.on_acked(record[1], record[2])
             else:
                 _value_acked(state, record[1], packet.packet_number)
+    if stream is not None:
+        _stream_acked(state, stream, start, stop, False)
+
+
+def _stream_acked(state: ConnectionState, stream: Stream, start: int, stop: int, fin: bool) -> None:
+    if stream.send is not None and stream.send.on_acked(start, stop, fin):
+        state.outbox.push_ready(stream)
+        state.outbox.touched.append(stream)
 
 
 def _value_acked(state: ConnectionState, value: SentValue, packet_number: int) -> None:

@@ -330,10 +330,15 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
         payloads.append(payload)
         _note_sent(state, space, number, payload, len(payload) + overhead, elicits, elicits, tuple(records), now, ecn)
         number += 1
-        space.next_packet_number = number
         packets -= 1
         if probe and state.probes:
             state.probes -= 1
+        if packets > 1 and len(payload) == capacity:
+            full = _fill_with_one_stream(state, space, number, capacity, overhead, packets - 1, now, ecn)
+            payloads += full
+            number += len(full)
+            packets -= len(full)
+        space.next_packet_number = number
         if packets <= 0 or len(payload) < capacity:
             recovery.app_limited = packets > 0
             break
@@ -341,6 +346,36 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
         return None
     data = space.seal_keys.seal_train(_short_prefix(state, dcid, pn_length), pn_length, first_number, payloads)
     return _launch(state, path, data, len(payloads[0]) + overhead, len(payloads), ecn)
+
+
+def _fill_with_one_stream(
+    state: ConnectionState,
+    space: PacketSpace,
+    number: int,
+    capacity: int,
+    overhead: int,
+    count: int,
+    now: float,
+    ecn: int,
+) -> list[bytes]:  # hot path: benchmarks/bulk.py
+    """While nothing but one stream has anything to send: the payloads of up to ``count`` full packets at once."""
+    outbox = state.outbox
+    acks = space.acks
+    if len(outbox.sending) != 1 or outbox.control or len(state.datagrams_out) or acks.unacked or acks.ack_due:
+        return []
+    stream = outbox.sending[0]
+    frames = stream.send.full_frames(capacity, count, state.streams.send_window) if stream.send is not None else []
+    if not frames:
+        return []
+    size = capacity + overhead
+    trace = state.trace
+    sent = []
+    for payload, start, stop in frames:
+        sent.append(SentPacket(number, now, size, True, True, ((STREAM, stream, start, stop, False),), ecn))
+        trace.packet_sent(now, "1RTT", number, size, payload)
+        number += 1
+    state.recovery.on_train_sent(APPLICATION, sent, now)
+    return [payload for payload, _, _ in frames]
 
 
 def _pad_payload(state: ConnectionState, payload: bytes, capacity: int) -> bytes:

@@ -44,6 +44,14 @@ class Phase(Enum):
     DRAINING = "draining"
     CLOSED = "closed"
 
+    @property
+    def is_over(self) -> bool:
+        """Nothing but CONNECTION_CLOSE is sent any more."""
+        return self in _OVER
+
+
+_OVER = (Phase.CLOSING, Phase.DRAINING, Phase.CLOSED)
+
 
 @dataclass(slots=True)
 class CloseFrame:

@@ -109,6 +109,25 @@ class Recovery:
         self._may_send_one_packet = False
         self.congestion_controller.on_packet_sent(packet, self.bytes_in_flight, now)
 
+    def on_train_sent(self, space: int, packets: Sequence[SentPacket], now: float) -> None:  # hot path
+        """The same for a train at once: packets in flight, ack-eliciting, in order, and all marked alike."""
+        state = self._spaces[space]
+        sent = state.sent_packets
+        size = 0
+        for packet in packets:
+            sent[packet.packet_number] = packet
+            size += packet.size
+        if packets[0].ecn:
+            for _ in packets:
+                self.ecn.on_packet_sent(space)
+        self.bytes_in_flight += size
+        self.pacer.tokens -= size
+        state.ack_eliciting_in_flight += len(packets)
+        state.time_of_last_ack_eliciting_packet = self._timer_base = now
+        self._may_send_one_packet = False
+        for packet in packets:
+            self.congestion_controller.on_packet_sent(packet, self.bytes_in_flight, now)
+
     # -- RFC 9002 §A.7
 
     def on_ack_received(

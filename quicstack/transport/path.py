@@ -15,8 +15,8 @@ MAX_CHALLENGES = 3
 class PathState:
     """Counters of one path, and the challenge that validates it (§8.2)."""
 
-    __slots__ = ("address", "bytes_received", "bytes_sent", "challenge", "challenge_deadline", "challenges_sent", "pad_next",
-                 "response", "validated")  # fmt: skip
+    __slots__ = ("address", "bytes_received", "bytes_sent", "challenge", "challenge_deadline", "challenges_sent",
+                 "pad_next", "response", "validated")  # fmt: skip
 
     def __init__(self, address: Path, *, validated: bool) -> None:
         self.address = address

@@ -44,13 +44,14 @@ class ReceiveStream:
         stop = offset + len(data)
         window = self.window
         if stop > window.received:
-            growth = stop - window.received
             if self.final_size is not None:
                 self._check_final_size(stop, False, frame_type)
+            growth = stop - window.received
             window.receive(growth, frame_type)
             self._connection_window.receive(growth, frame_type)
-        if fin or self.final_size is not None:
-            self._check_final_size(stop, fin, frame_type)
+        if self.state is ReceiveState.RECV and not fin and self.stop_code is None:
+            return self.data.add(offset, data)
+        self._check_final_size(stop, fin, frame_type)
         if self.state > ReceiveState.SIZE_KNOWN or self.stop_code is not None:
             changed = False
             self._discard()

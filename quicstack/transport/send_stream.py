@@ -8,7 +8,7 @@ from quicstack.transport.outbox import Outbox, SentValue
 from quicstack.transport.send_buffer import SendBuffer
 from quicstack.transport.stream_states import SendState
 from quicstack.wire import frame
-from quicstack.wire.varint import varint_size
+from quicstack.wire.varint import encode_varint, varint_size
 
 __all__ = ["SendStream"]
 
@@ -135,6 +135,31 @@ class SendStream:
         elif self.state is SendState.READY:
             self.state = SendState.SEND
         return header + data, (start, stop, fin)
+
+    def full_frames(
+        self, capacity: int, count: int, window: SendWindow
+    ) -> list[tuple[bytes, int, int]]:  # hot path: benchmarks/bulk.py
+        """Up to ``count`` frames of new data that fill a packet of ``capacity`` bytes each, as (frame, start, stop).
+
+        The common case of a bulk transfer, a train at a time. The end of the stream is left to :meth:`next_frame`.
+        """
+        buffer = self.buffer
+        if self.reset_code is not None or buffer.lost.starts:
+            return []
+        first = start = buffer.next
+        stop_before = min(buffer.end, self.limit, start + window.limit - window.used)
+        head = bytes((frame.STREAM | frame.STREAM_OFF,)) + encode_varint(self.stream_id)
+        out: list[tuple[bytes, int, int]] = []
+        while start and len(out) < count:
+            header = head + encode_varint(start)
+            stop = start + capacity - len(header)
+            if stop >= stop_before:
+                break
+            out.append((header + buffer.get(start, stop), start, stop))
+            start = stop
+        buffer.next = start
+        window.used += start - first
+        return out
 
     def note_blocked(self) -> None:
         """§4.1: data is waiting for the peer's MAX_STREAM_DATA; say so once for each limit."""
