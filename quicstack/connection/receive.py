@@ -46,7 +46,7 @@ def receive(state: ConnectionState, train: Train, now: float) -> None:
         state.trace.packet_dropped(now, "unknown", len(train.data), "unknown_path")
         return
     path.bytes_received += len(train.data)
-    state.rx_now = now
+    state.rx_now = state.outbox.now = now
     state.rx_path = path
     received = counters.packets_received
     try:
