@@ -1,0 +1,74 @@
+"""Applications for hosts: what is sent in an experiment."""
+
+from __future__ import annotations
+
+from quicstack.connection.connection import Connection
+from quicstack.simulator.datagram_host import DatagramHost
+from quicstack.simulator.host import Host
+from quicstack.transport.stream import Stream
+
+__all__ = ["BulkTransfer", "Transfer"]
+
+
+class Transfer:
+    """One stream: writes ``payload`` as the stream takes it, and keeps what arrives in ``received``."""
+
+    def __init__(self, stream: Stream, payload: bytes) -> None:
+        self.stream = stream
+        self.received = bytearray()
+        self._payload = payload
+        self._sent = 0
+        self._fin_sent = False
+
+    @property
+    def finished(self) -> bool:
+        """Everything arrived here, and everything sent is known to have arrived there."""
+        return self.stream.at_end and self.stream.send_done
+
+    def go_on(self) -> None:
+        """Read all there is and write all that fits."""
+        self.received += self.stream.read()
+        if not self._fin_sent:
+            rest = self._payload[self._sent : self._sent + self.stream.writable]
+            self._sent += self.stream.write(rest)
+            if self._sent == len(self._payload):
+                self._fin_sent = True
+                self.stream.finish()
+
+
+class BulkTransfer:
+    """A client that opens a stream to the host ``to``, or a server that answers every stream; both send ``payload``.
+
+    ``streams`` is how many of them the client opens at once.
+    """
+
+    def __init__(self, payload: bytes, *, to: DatagramHost | None = None, streams: int = 1) -> None:
+        self.transfers: list[Transfer] = []
+        self.connection: Connection | None = None
+        self._payload = payload
+        self._to = to
+        self._streams = streams
+
+    @property
+    def finished(self) -> bool:
+        """All streams so far are through, in both directions."""
+        return bool(self.transfers) and all(transfer.finished for transfer in self.transfers)
+
+    def start(self, host: Host) -> None:
+        if self._to is not None:
+            self.connection = host.connect(self._to)
+
+    def ready(self, host: Host, connection: Connection) -> None:
+        ready = connection.take_ready()
+        if connection is self.connection and connection.handshake_complete and not self.transfers:
+            self.transfers = [Transfer(connection.open_stream(), self._payload) for _ in range(self._streams)]
+            for transfer in self.transfers:
+                transfer.stream.owner = transfer
+                transfer.go_on()
+        for stream in ready.streams:
+            if stream.owner is None:
+                transfer = Transfer(stream, self._payload)
+                stream.owner = transfer
+                self.transfers.append(transfer)
+            if isinstance(stream.owner, Transfer):
+                stream.owner.go_on()
