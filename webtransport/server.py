@@ -8,10 +8,9 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 
+from h3.exchange import Exchange
 from quicstack.drivers.aio import AsyncConnection, AsyncServer
 from quicstack.drivers.aio import serve as serve_quic
-
-from h3.exchange import Exchange
 from quicstack.drivers.udp import UdpOptions
 from quicstack.errors import QuicstackError
 from quicstack.train import Address
@@ -57,6 +56,7 @@ class WebTransportServer:
         self._links: set[Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closing = False
+        self._closed = asyncio.Event()
 
     # Life
 
@@ -117,10 +117,11 @@ class WebTransportServer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._closed.set()
 
     async def serve_forever(self) -> None:
         """Wait until somebody closes the server."""
-        await asyncio.gather(*(listener.wait_closed() for listener in self._listeners))
+        await self._closed.wait()
 
     async def __aenter__(self) -> WebTransportServer:
         return self
@@ -132,11 +133,15 @@ class WebTransportServer:
 
     # Connections
 
-    async def _on_connection(self, connection: AsyncConnection) -> None:
+    def _on_connection(self, connection: AsyncConnection) -> Awaitable[None]:
+        """HTTP/3 begins at once: the client may have sent requests along with its last handshake packet."""
         link = Link(connection, self._config, on_session=self._on_session, on_request=_answer_request)
         self._links.add(link)
+        return self._keep(link)
+
+    async def _keep(self, link: Link) -> None:
         try:
-            await connection.wait_closed()
+            await link.connection.wait_closed()
         finally:
             self._links.discard(link)
             link.stop()

@@ -98,6 +98,8 @@ class SessionStream:
         if not data and not stream.at_end and self.session.close_info is not None:
             raise SessionClosed(self.session.close_info)
         self._count_consumed()
+        if stream.at_end:
+            self.check_settled()
         return data
 
     def stop_sending(self, code: int) -> None:

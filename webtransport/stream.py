@@ -88,7 +88,6 @@ class WebTransportReceiveStream(_StreamFace):
                     self._link.touch()
                     return data
                 if self._core.at_end:
-                    self._core.check_settled()
                     return b""
                 await self._gate.wait()
 
