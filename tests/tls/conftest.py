@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import json
 import random
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -184,3 +186,33 @@ def wire(authority: Authority) -> Wire:
 @pytest.fixture
 def now() -> float:
     return NOW
+
+
+class Trace:
+    """One of the handshakes of RFC 8448, octet by octet."""
+
+    def __init__(self, name: str) -> None:
+        file = Path(__file__).parents[1] / "vectors" / "rfc8448_traces.json"
+        self.steps = [
+            (step["who"], step["step"], {field["name"]: bytes.fromhex(field["hex"]) for field in step["fields"]})
+            for step in json.loads(file.read_text())["traces"][name]
+        ]
+
+    @property
+    def messages(self) -> list[bytes]:
+        """The handshake messages, in the order in which both sides add them to the transcript."""
+        return [next(iter(fields.values())) for _, step, fields in self.steps if step.startswith("construct a")]
+
+    def secret(self, label: str) -> bytes:
+        """The result of ``derive secret "tls13 LABEL"``."""
+        (found,) = {f["expanded"] for _, step, f in self.steps if step.endswith(f'"tls13 {label}"') and "expanded" in f}
+        return found
+
+    def shared_secret(self) -> bytes:
+        (found,) = {f["IKM"] for _, step, f in self.steps if step == 'extract secret "handshake"'}
+        return found
+
+
+@pytest.fixture
+def trace() -> type[Trace]:
+    return Trace
