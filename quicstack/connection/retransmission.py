@@ -5,13 +5,15 @@ A sent packet remembers its content as a tuple of records; the first element of 
 
 from __future__ import annotations
 
-from quicstack.connection.state import ConnectionState
+from itertools import islice
+
+from quicstack.connection.state import APPLICATION, HANDSHAKE, INITIAL, ConnectionState
 from quicstack.recovery.sent_packet import SentPacket
 from quicstack.transport.outbox import SentValue
 from quicstack.transport.packet_space import PacketSpace
 from quicstack.transport.stream import Stream
 
-__all__ = ["ACK", "CRYPTO", "STREAM", "VALUE", "on_acked", "on_lost", "send_again"]
+__all__ = ["ACK", "CRYPTO", "STREAM", "VALUE", "on_acked", "on_lost", "queue_probe", "send_again"]
 
 STREAM = 0
 """(STREAM, stream, start, stop, fin)"""
@@ -76,6 +78,15 @@ def on_lost(state: ConnectionState, space: PacketSpace, packets: list[SentPacket
     state.counters.packets_lost += len(packets)
     for packet in packets:
         send_again(state, space, packet)
+
+
+def queue_probe(state: ConnectionState) -> None:
+    """RFC 9002 §6.2.4: what a PTO sends once more. In a handshake that is everything outstanding, of both levels:
+    one datagram takes it where it fits, and neither side can go on without all of it."""
+    indices, most = ((APPLICATION,), 2) if state.probe_space == APPLICATION else ((INITIAL, HANDSHAKE), 16)
+    for index in indices:
+        for packet in islice(list(state.recovery.outstanding(index)), most):
+            send_again(state, state.spaces[index], packet)
 
 
 def send_again(state: ConnectionState, space: PacketSpace, packet: SentPacket) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from quicstack.connection import handshake, key_update, lifecycle
+from quicstack.connection import handshake, key_update, lifecycle, retransmission
 from quicstack.connection.retransmission import ACK, CRYPTO, STREAM, VALUE
 from quicstack.connection.state import APPLICATION, INITIAL, SPACE_NAMES, ConnectionState, Phase
 from quicstack.recovery.sent_packet import SentPacket
@@ -249,6 +249,8 @@ def _handshake_datagram(state: ConnectionState, now: float) -> Train | None:
     data = b"".join(_seal_one(state, *part, now, ecn, padded) for part in parts)
     if state.probes:
         state.probes -= 1
+        if state.probes and not any(space.crypto.outgoing.has_data for space in state.spaces):
+            retransmission.queue_probe(state)  # a second copy has twice the chance; a PING would have none
     if state.is_client and any(part[0].index == 1 for part in parts):
         handshake.discard_keys(state, INITIAL, now)  # RFC 9001 §4.9.1
     return _launch(state, path, data, len(data), 1, ecn)

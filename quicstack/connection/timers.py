@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 from quicstack.connection import lifecycle, retransmission
-from quicstack.connection.state import APPLICATION, SPACE_NAMES, ConnectionState, Phase
+from quicstack.connection.state import SPACE_NAMES, ConnectionState, Phase
 from quicstack.errors import ConnectionTimeout
 from quicstack.transport.path import MAX_CHALLENGES
 
@@ -74,15 +72,8 @@ def _on_loss_detection_timeout(state: ConnectionState, now: float) -> None:
     if probes is None:
         return
     state.probe_space, state.probes = probes
-    space = state.spaces[state.probe_space]
-    for packet in islice(list(state.recovery.outstanding(state.probe_space)), _probe_source(state)):
-        retransmission.send_again(state, space, packet)
+    retransmission.queue_probe(state)
     state.trace.metrics_updated(now, state.recovery)
-
-
-def _probe_source(state: ConnectionState) -> int:
-    """How many outstanding packets a probe repeats: two of data, a whole flight of a handshake."""
-    return 2 if state.probe_space == APPLICATION else 16
 
 
 def _check_path(state: ConnectionState, now: float) -> None:
