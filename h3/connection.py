@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from quicstack.connection.connection import Connection, Ready
-
 from quicstack.errors import StreamError
 from quicstack.transport.stream import Stream
 from quicstack.wire.varint import encode_varint
@@ -30,8 +29,9 @@ from .errors import (
 )
 from .exchange import Exchange
 from .fields import validate_request
-from .frames import FrameType, StreamType, VarintReader, encode_frame, grease_identifier
+from .frames import FrameType, StreamType, encode_frame, grease_identifier
 from .message_reader import MessageReader
+from .peer_stream import PeerStream, check_session_id
 from .qpack import Fields
 from .settings import H3Settings, Setting
 
@@ -53,17 +53,6 @@ class H3Ready:
     webtransport_streams: list[tuple[int, Stream]] = field(default_factory=list)
     settings_received: bool = False
     goaway: int | None = None
-
-
-class _PeerStream:
-    """A stream of the peer whose header (type, and session id for WebTransport) is still arriving."""
-
-    __slots__ = ("stream", "type", "varints")
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-        self.varints = VarintReader(stream)
-        self.type: int | None = None
 
 
 class H3Connection:
@@ -222,7 +211,7 @@ class H3Connection:
                 owner = self._adopt(stream)
             if isinstance(owner, Exchange):
                 self._on_exchange(owner, result)
-            elif isinstance(owner, _PeerStream):
+            elif isinstance(owner, PeerStream):
                 self._on_peer_stream(owner, result)
             elif isinstance(owner, LocalStream):
                 owner.write()
@@ -233,14 +222,10 @@ class H3Connection:
 
     def _adopt(self, stream: Stream) -> object:
         """A new stream of the peer."""
-        if stream.is_unidirectional:
-            stream.owner = _PeerStream(stream)
-            return stream.owner
-        if self.is_client:
-            if not self._webtransport:  # RFC 9114 §6.1
-                raise H3ConnectionError(H3ErrorCode.H3_STREAM_CREATION_ERROR, "a server opened a bidirectional stream")
-            stream.owner = _PeerStream(stream)
-            return stream.owner
+        if not stream.is_unidirectional and self.is_client and not self._webtransport:  # RFC 9114 §6.1
+            raise H3ConnectionError(H3ErrorCode.H3_STREAM_CREATION_ERROR, "a server opened a bidirectional stream")
+        if stream.is_unidirectional or self.is_client:
+            return PeerStream(stream)
         self._next_peer_id = max(self._next_peer_id, stream.id + 4)
         self._critical.control.earn()
         exchange = self._add_exchange(stream, None)
@@ -267,17 +252,14 @@ class H3Connection:
         stream = exchange.stream
         self.guard(exchange, exchange.on_stream_ready)
         if exchange.webtransport_session is not None:
-            del self._exchanges[stream.id]
-            self._changed.pop(stream.id, None)
-            self._hand_over(stream, exchange.webtransport_session, result)
-            return
-        if self._is_beyond_goaway(exchange):
-            return
-        self._changed[stream.id] = exchange
-        if stream.reset_code is not None and not exchange.at_end and exchange.error is None:
-            self._on_peer_reset(exchange, stream.reset_code)
-        if stream.finished:
             self._exchanges.pop(stream.id, None)
+            self._changed.pop(stream.id, None)
+            check_session_id(exchange.webtransport_session)
+            self._hand_over(stream, exchange.webtransport_session, result)
+        elif not self._is_beyond_goaway(exchange):
+            self._changed[stream.id] = exchange
+            if stream.reset_code is not None and not exchange.at_end and exchange.error is None:
+                self._on_peer_reset(exchange, stream.reset_code)
 
     def _is_beyond_goaway(self, exchange: Exchange) -> bool:
         """RFC 9114 §5.2: a request above the identifier of our GOAWAY is refused, and nobody hears of it."""
@@ -285,59 +267,39 @@ class H3Connection:
             return False
         if exchange.headers is not None and exchange.error is None:
             exchange.fail(H3StreamError(H3ErrorCode.H3_REQUEST_REJECTED, "after GOAWAY"))
-        if exchange.stream.finished:
-            self._exchanges.pop(exchange.stream_id, None)
         return True
 
     def _on_peer_reset(self, exchange: Exchange, code: int) -> None:
-        exchange.error = H3StreamError(
-            code,
-            "reset by the peer",
-            by_peer=True,
-            is_retriable=self.is_client and code == H3ErrorCode.H3_REQUEST_REJECTED,
-        )
+        is_retriable = self.is_client and code == H3ErrorCode.H3_REQUEST_REJECTED
+        exchange.error = H3StreamError(code, "reset by the peer", by_peer=True, is_retriable=is_retriable)
         self.abandon_section(exchange)
         if not self.is_client and exchange.can_send:
             self._reset_budget.spend()
 
-    def _on_peer_stream(self, peer: _PeerStream, result: H3Ready) -> None:
+    def _forget_if_finished(self, exchange: Exchange) -> None:
+        if exchange.stream.finished and self._exchanges.pop(exchange.stream_id, None) is not None:
+            self._reset_budget.earn(0 if exchange.error else 4)
+
+    def _on_peer_stream(self, peer: PeerStream, result: H3Ready) -> None:
         stream = peer.stream
-        if peer.type in CRITICAL_STREAM_TYPES:
-            self._receive_critical(peer.type)
-            return
-        if stream.reset_code is not None:
+        if peer.type is None and stream.reset_code is not None:
             return  # RFC 9114 §6.2: before its type is known a stream may go away
-        if peer.type is None:
-            peer.type = peer.varints.next()
-            if peer.type is None:
+        if peer.read_type(is_client=self.is_client):
+            if peer.type in CRITICAL_STREAM_TYPES:
+                self._critical.claim(peer.type, stream)
+            elif not (peer.is_webtransport and self._webtransport):
+                stream.owner = _DISCARDED
+                stream.stop_sending(H3ErrorCode.H3_STREAM_CREATION_ERROR)
                 return
-            self._on_stream_type(stream, peer.type)
         if peer.type in CRITICAL_STREAM_TYPES:
             self._receive_critical(peer.type)
-        elif stream.owner is peer:
-            session_id = peer.varints.next()
+        elif peer.type is not None and stream.reset_code is None:
+            session_id = peer.read_session_id()
             if session_id is not None:
                 self._hand_over(stream, session_id, result)
 
-    def _on_stream_type(self, stream: Stream, stream_type: int) -> None:
-        """RFC 9114 §6.2; a bidirectional stream of a server can only be WebTransport's."""
-        if not stream.is_unidirectional:
-            if stream_type != FrameType.WT_STREAM:
-                raise H3ConnectionError(H3ErrorCode.H3_STREAM_CREATION_ERROR, "a server opened a request stream")
-        elif stream_type in CRITICAL_STREAM_TYPES:
-            self._critical.claim(stream_type, stream)
-        elif stream_type == StreamType.PUSH:
-            # RFC 9114 §4.6, §6.2.2: only servers push, and this client has never sent MAX_PUSH_ID
-            code = H3ErrorCode.H3_ID_ERROR if self.is_client else H3ErrorCode.H3_STREAM_CREATION_ERROR
-            raise H3ConnectionError(code, "push stream")
-        elif stream_type != StreamType.WT_STREAM or not self._webtransport:
-            stream.owner = _DISCARDED
-            stream.stop_sending(H3ErrorCode.H3_STREAM_CREATION_ERROR)
-
     def _hand_over(self, stream: Stream, session_id: int, result: H3Ready) -> None:
         """From here on the stream belongs to the layer above."""
-        if session_id % 4 or session_id > _MAX_STREAM_ID:
-            raise H3ConnectionError(H3ErrorCode.H3_ID_ERROR, f"session id {session_id} is not a request stream")
         stream.owner = None
         result.webtransport_streams.append((session_id, stream))
 
@@ -408,6 +370,7 @@ class H3Connection:
     def abandon_section(self, exchange: Exchange) -> None:
         """The rest of the stream will not be read."""
         self._guarded(partial(self._critical.cancel_section, exchange.stream_id))
+        self._forget_if_finished(exchange)
 
     # Errors: the one place where they become something the peer sees.
 
@@ -423,6 +386,7 @@ class H3Connection:
 
         self._guarded(contained)
         self._guarded(self._critical.flush_decoder)
+        self._forget_if_finished(exchange)
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """Run code that reads what the peer sent: what it raises closes the connection (RFC 9114 §8)."""

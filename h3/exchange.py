@@ -6,22 +6,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from quicstack.errors import StreamError
 from quicstack.transport.stream import Stream
-from quicstack.wire.varint import varint_size
 
 from .capsule import Capsule, CapsuleParser, CapsuleType, encode_capsule
 from .errors import H3ErrorCode, H3StreamError, InvalidMessage
-from .fields import (
-    RequestHead,
-    ResponseHead,
-    check_capsule_protocol,
-    validate_request,
-    validate_response,
-    validate_trailers,
-)
+from .fields import RequestHead, ResponseHead, check_capsule_protocol
 from .frames import FrameType, encode_frame
 from .message_reader import MessageReader
+from .message_writer import MessageWriter
 from .priority import DEFAULT_PRIORITY, Priority, parse_priority
 from .qpack import Fields
 
@@ -67,15 +59,11 @@ class Exchange:
     __slots__ = (
         "_capsules",
         "_datagrams",
-        "_fin_unsent",
         "_host",
         "_is_abandoned",
-        "_local_head",
         "_parser",
         "_reader",
-        "_sent_fin",
-        "_sent_final",
-        "_unsent",
+        "_writer",
         "error",
         "owner",
         "priority_update",
@@ -86,11 +74,7 @@ class Exchange:
         self.stream = stream
         self._host = host
         self._reader = reader
-        self._unsent = bytearray()
-        self._fin_unsent = False
-        self._sent_final = False
-        self._sent_fin = False
-        self._local_head: RequestHead | ResponseHead | None = None
+        self._writer = MessageWriter(stream, is_client=host.is_client)
         self._parser: CapsuleParser | None = None
         self._datagrams: deque[bytes] = deque()
         self._capsules: list[Capsule] = []
@@ -124,13 +108,13 @@ class Exchange:
     @property
     def request(self) -> RequestHead | None:
         """Control data of the request, whoever sent it."""
-        head = self._local_head if self._host.is_client else self._reader.request
+        head = self._writer.head if self._host.is_client else self._reader.request
         return head if isinstance(head, RequestHead) else None
 
     @property
     def response(self) -> ResponseHead | None:
         """Control data of the final response, whoever sent it."""
-        head = self._reader.response if self._host.is_client else self._local_head
+        head = self._reader.response if self._host.is_client else self._writer.head
         return head if isinstance(head, ResponseHead) else None
 
     @property
@@ -186,7 +170,7 @@ class Exchange:
     @property
     def can_send(self) -> bool:
         """This side of the stream is open."""
-        return not self._sent_fin and self.stream.stop_code is None
+        return self._writer.is_open
 
     def read_body(self, n: int = -1) -> bytes:
         """Content that has arrived, at most ``n`` bytes; b"" when there is none now. Reading grants the peer credit."""
@@ -202,73 +186,34 @@ class Exchange:
 
         Raises InvalidMessage for fields that RFC 9114 calls malformed, and when a section is not due.
         """
-        if self._sent_fin:
-            raise InvalidMessage("the message has been ended")
-        try:
-            is_final = self._check_outgoing(fields, end_stream)
-        except H3StreamError as error:
-            raise InvalidMessage(error.reason) from None
-        self._queue(self._host.encode_section(self.stream_id, fields))
-        if end_stream or (self._sent_final and is_final):
-            self.finish()
-        self._sent_final = self._sent_final or is_final
-
-    def _check_outgoing(self, fields: Fields, end_stream: bool) -> bool:
-        """True when this is the header section itself (or trailers), False for an interim response."""
-        if self._sent_final:
-            if self.is_connect and (self._host.is_client or (self.status or 0) < 300):
-                raise InvalidMessage("a tunnel has no trailers")
-            validate_trailers(fields)
-        elif self._host.is_client:
-            self._local_head = validate_request(fields, extended_connect=True)
-        else:
-            head = validate_response(fields)
-            if head.is_informational:
-                if end_stream:
-                    raise InvalidMessage("an interim response does not end the stream")
-                return False
-            self._local_head = head
-        return True
+        head = self._writer.check_section(fields, end_stream=end_stream)
+        frame = self._host.encode_section(self.stream_id, fields)
+        self._writer.send_section(head, frame, end_stream=end_stream)
+        if isinstance(head, ResponseHead):  # RFC 9114 §4.4: a 2xx to CONNECT turns the stream into a tunnel
+            self._writer.is_tunnel = self.is_connect and 200 <= head.status < 300
 
     @property
     def writable(self) -> int:
         """Bytes of content that :meth:`send_body` would take now."""
-        if self._unsent or not self.can_send:
-            return 0
-        room = self.stream.writable
-        return max(0, room - 1 - varint_size(room))
+        return self._writer.writable
 
     def send_body(self, data: bytes, *, end_stream: bool = False) -> int:
         """Send content; returns how much was taken. The stream ends only when all of it was."""
-        if not self._sent_final or self._sent_fin:
-            raise InvalidMessage("content goes between the headers and the end of a message")
         if self._parser is not None:
             raise InvalidMessage("this stream carries capsules")
-        accepted = min(len(data), self.writable)
-        if accepted:
-            self._queue(encode_frame(FrameType.DATA, data[:accepted]))
-        if end_stream and accepted == len(data):
-            self.finish()
-        return accepted
+        return self._writer.send_body(data, end_stream=end_stream)
 
     def finish(self) -> None:
         """End this side's message; what is queued is still sent."""
-        if not self._sent_fin:
-            self._sent_fin = True
-            self._fin_unsent = True
-            self._flush()
+        self._writer.finish()
 
     def send_frame(self, frame_type: int, payload: bytes = b"") -> None:
         """Send a frame of an extension, or a reserved one that the peer ignores (RFC 9114 §9, §7.2.8)."""
-        self._queue(encode_frame(frame_type, payload))
+        self._writer.queue(encode_frame(frame_type, payload))
 
     def reset(self, code: int = H3ErrorCode.H3_REQUEST_CANCELLED) -> None:
         """Abandon sending (RESET_STREAM)."""
-        self._sent_fin = True
-        self._fin_unsent = False
-        self._unsent.clear()
-        if not self.stream.send_done:
-            self.stream.reset(code)
+        self._writer.reset(code)
 
     def stop(self, code: int = H3ErrorCode.H3_REQUEST_CANCELLED) -> None:
         """Abandon receiving (STOP_SENDING). What has arrived and was not read is discarded."""
@@ -281,25 +226,6 @@ class Exchange:
         """Abandon both directions (RFC 9114 §4.1.1)."""
         self.reset(code)
         self.stop(code)
-
-    def _queue(self, data: bytes) -> None:
-        self._unsent += data
-        self._flush()
-
-    def _flush(self) -> None:
-        """Hand queued bytes to the stream, as far as it takes them."""
-        if self.stream.stop_code is not None:
-            self._unsent.clear()
-            return
-        try:
-            if self._unsent:
-                accepted = self.stream.write(bytes(self._unsent))
-                del self._unsent[:accepted]
-            if self._fin_unsent and not self._unsent:
-                self._fin_unsent = False
-                self.stream.finish()
-        except StreamError:  # the peer stopped reading: stop_code says so
-            self._unsent.clear()
 
     # Datagrams and capsules (RFC 9297).
 
@@ -344,9 +270,9 @@ class Exchange:
         """Queue a capsule. False, and nothing queued, when too much waits for the peer's credit already."""
         if self._parser is None:
             raise InvalidMessage("capsules need upgrade() first")
-        if not self.can_send or len(self._unsent) > _MAX_UNSENT:
+        if not self.can_send or self._writer.unsent > _MAX_UNSENT:
             return False
-        self._queue(encode_frame(FrameType.DATA, encode_capsule(capsule_type, value)))
+        self._writer.queue(encode_frame(FrameType.DATA, encode_capsule(capsule_type, value)))
         return True
 
     @property
@@ -384,7 +310,7 @@ class Exchange:
 
     def on_stream_ready(self) -> None:
         """The stream is readable, writable, or has changed state. Raises what the reader raises."""
-        self._flush()
+        self._writer.flush()
         if self._is_abandoned:
             return
         self._reader.advance()

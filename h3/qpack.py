@@ -49,6 +49,19 @@ def _read_integer(data: bytes, position: int, prefix_bits: int) -> tuple[int, in
     raise _Overlong
 
 
+def _encode_integer(value: int, prefix_bits: int) -> bytes:
+    limit = (1 << prefix_bits) - 1
+    if value < limit:
+        return bytes((value,))
+    encoded = bytearray((limit,))
+    value -= limit
+    while value >= 0x80:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
 def _skip_string(data: bytes, position: int, prefix_bits: int) -> int:
     length, position = _read_integer(data, position, prefix_bits)
     if length > len(data) - position:
@@ -111,11 +124,15 @@ class FieldDecoder:
         "_capacity",
         "_decoder",
         "_held",
+        "_insert_count",
+        "_known_received_count",
         "_max_held",
         "_max_lines",
         "_max_size",
         "_output",
         "_partial",
+        "_required",
+        "_table_capacity",
     )
 
     def __init__(self, *, capacity: int, blocked_streams: int, max_section_size: int, max_lines: int = 256) -> None:
@@ -123,6 +140,10 @@ class FieldDecoder:
         self._capacity = capacity
         self._max_size = max_section_size
         self._max_lines = max_lines
+        self._table_capacity = 0  # RFC 9204 §3.2.3: until the encoder sets it
+        self._insert_count = 0
+        self._known_received_count = 0  # §2.1.4, as the peer's encoder computes it
+        self._required: dict[int, int] = {}  # Required Insert Count of blocked sections
         self._held: dict[int, int] = {}
         self._max_held = 8 * max_section_size
         self._output = bytearray()
@@ -145,10 +166,12 @@ class FieldDecoder:
             if section[0]:  # RFC 9204 §2.2.1: the Required Insert Count is larger than an empty section needs
                 raise _decompression_failed("empty field section waits for the table")
             return []
+        required = self._required_insert_count(section)
         try:
             control, fields = self._decoder.feed_header(stream_id, section)
         except pylsqpack.StreamBlocked:
             self._held[stream_id] = len(section)
+            self._required[stream_id] = required
             if self.blocked_bytes > self._max_held:
                 raise H3ConnectionError(
                     H3ErrorCode.H3_EXCESSIVE_LOAD, "too many bytes of blocked field sections"
@@ -156,7 +179,7 @@ class FieldDecoder:
             return None
         except ValueError as error:  # pylsqpack's own errors are ValueErrors
             raise _decompression_failed(str(error)) from None
-        return self._accept(control, fields)
+        return self._accept(control, fields, required)
 
     def resume(self, stream_id: int) -> Fields | None:
         """Go on with a section that :meth:`receive` has named."""
@@ -165,13 +188,24 @@ class FieldDecoder:
         except pylsqpack.StreamBlocked:
             return None
         except ValueError as error:
-            self._held.pop(stream_id, None)
             raise _decompression_failed(str(error)) from None
         self._held.pop(stream_id, None)
-        return self._accept(control, fields)
+        return self._accept(control, fields, self._required.pop(stream_id, 0))
 
-    def _accept(self, control: bytes, fields: Fields) -> Fields:
+    def _required_insert_count(self, section: bytes) -> int:
+        """RFC 9204 §4.5.1.1, without its checks: pylsqpack makes them."""
+        encoded, _ = _read_integer(section, 0, 8)
+        if encoded == 0 or self._capacity < _FIELD_OVERHEAD:
+            return 0
+        max_entries = self._capacity // _FIELD_OVERHEAD
+        max_value = self._insert_count + max_entries
+        required = max_value // (2 * max_entries) * (2 * max_entries) + encoded - 1
+        return required - 2 * max_entries if required > max_value else required
+
+    def _accept(self, control: bytes, fields: Fields, required: int) -> Fields:
         self._output += control  # the acknowledgment is due even if the section is refused: it was processed
+        if control:
+            self._known_received_count = max(self._known_received_count, required)
         self._budget.earn(512)
         if field_section_size(fields) > self._max_size:
             raise _too_large(f"field section is larger than {self._max_size} bytes")
@@ -180,6 +214,7 @@ class FieldDecoder:
     def cancel(self, stream_id: int) -> None:
         """The stream will not be read any more (RFC 9204 §2.2.2.2)."""
         self._held.pop(stream_id, None)
+        self._required.pop(stream_id, None)
         self._output += self._decoder.cancel_stream(stream_id)
 
     def receive(self, data: bytes) -> list[int]:
@@ -195,7 +230,15 @@ class FieldDecoder:
             raise H3ConnectionError(H3ErrorCode.QPACK_ENCODER_STREAM_ERROR, str(error)) from None
 
     def take_output(self) -> bytes:
-        """Instructions for our decoder stream."""
+        """Instructions for our decoder stream.
+
+        pylsqpack writes acknowledgments and cancellations; the Insert Count Increment (RFC 9204 §4.4.3), without which
+        an encoder that never risks blocking could never use its table, is added here.
+        """
+        increment = self._insert_count - self._known_received_count
+        if increment > 0:
+            self._known_received_count = self._insert_count
+            self._output += _encode_integer(increment, 6)
         output = bytes(self._output)
         self._output.clear()
         return output
@@ -211,6 +254,7 @@ class FieldDecoder:
             except _Overlong:
                 raise H3ConnectionError(H3ErrorCode.QPACK_ENCODER_STREAM_ERROR, "integer is above 62 bits") from None
             self._budget.spend()
+            self._on_instruction(data, position)
             position = end
         return position
 
@@ -221,6 +265,15 @@ class FieldDecoder:
         if first & 0x40:  # insert with literal name
             return self._skip_bounded_string(data, self._skip_bounded_string(data, position, 5), 7)
         return _read_integer(data, position, 5)[1]  # set capacity, duplicate
+
+    def _on_instruction(self, data: bytes, position: int) -> None:
+        first = data[position]
+        if first & 0xE0 == 0x20:
+            self._table_capacity, _ = _read_integer(data, position, 5)
+        elif self._table_capacity == 0:  # RFC 9204 §3.2.2: larger than the table
+            raise H3ConnectionError(H3ErrorCode.QPACK_ENCODER_STREAM_ERROR, "insert into a table without capacity")
+        else:
+            self._insert_count += 1
 
     def _skip_bounded_string(self, data: bytes, position: int, prefix_bits: int) -> int:
         length, position = _read_integer(data, position, prefix_bits)
