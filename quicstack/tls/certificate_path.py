@@ -149,7 +149,7 @@ def extension_policies() -> tuple[ExtensionPolicy, ExtensionPolicy]:
         .may_be_present(x509.SubjectKeyIdentifier, either, None)
         .may_be_present(x509.AuthorityKeyIdentifier, either, None)
         .may_be_present(x509.KeyUsage, either, _may_sign_certificates)
-        .require_present(x509.BasicConstraints, either, _is_authority)
+        .require_present(x509.BasicConstraints, either, None)
     )
     server = (
         ExtensionPolicy.webpki_defaults_ee()
@@ -165,8 +165,3 @@ def extension_policies() -> tuple[ExtensionPolicy, ExtensionPolicy]:
 def _may_sign_certificates(_: Policy, certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:
     if usage is not None and not usage.key_cert_sign:
         raise ValueError(f"keyUsage of {describe(certificate)} lacks keyCertSign")
-
-
-def _is_authority(_: Policy, certificate: x509.Certificate, constraints: x509.BasicConstraints) -> None:
-    if not constraints.ca:
-        raise ValueError(f"{describe(certificate)} is not an authority: basicConstraints.cA is false")

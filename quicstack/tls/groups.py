@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from quicstack.tls.alerts import Alert, tls_error
 
-try:  # The library has ML-KEM from version 47 on, and only when its OpenSSL does.
+try:  # Older versions of the library have no ML-KEM, nor do newer ones over an old OpenSSL.
     from cryptography.hazmat.primitives.asymmetric import mlkem
 
     mlkem.MLKEM768PrivateKey.from_seed_bytes(bytes(64))

@@ -133,7 +133,7 @@ class Handshake(abc.ABC):
         return events
 
     def receive(self, epoch: Epoch, data: bytes) -> None:
-        """In-order CRYPTO bytes of one level, cut anywhere. Raises :class:`TransportError`."""
+        """In-order CRYPTO bytes of one level, cut anywhere; no bytes do nothing. Raises :class:`TransportError`."""
         if self._failure is not None:
             raise self._failure
         try:
@@ -143,6 +143,8 @@ class Handshake(abc.ABC):
             raise
 
     def _receive(self, epoch: Epoch, data: bytes) -> None:
+        if not data:
+            return
         if epoch != self._read_epoch:
             # RFC 9001 §4.1.3: once keys have changed, nothing may be added to the levels before.
             raise TransportError(

@@ -176,6 +176,7 @@ def test_data_at_another_level(wire: Any) -> None:
         assert error.reason == "CRYPTO data at level INITIAL, expected at ONE_RTT"
     fresh = wire.server()
     fresh.start()
+    fresh.receive(Epoch.HANDSHAKE, b"")
     assert failure(fresh, Epoch.EARLY_DATA, b"\x01").code == TransportErrorCode.PROTOCOL_VIOLATION
 
 
