@@ -29,8 +29,9 @@ class Transfer:
         """Read all there is and write all that fits."""
         self.received += self.stream.read()
         if not self._fin_sent:
-            rest = self._payload[self._sent : self._sent + self.stream.writable]
-            self._sent += self.stream.write(rest)
+            # One byte more than fits, if there is one: who was refused is told when there is room again.
+            offered = self._payload[self._sent : self._sent + self.stream.writable + 1]
+            self._sent += self.stream.write(offered)
             if self._sent == len(self._payload):
                 self._fin_sent = True
                 self.stream.finish()
