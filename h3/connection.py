@@ -192,7 +192,9 @@ class H3Connection:
     def process(self, ready: Ready) -> H3Ready:
         """Read what arrived. Errors of the peer end the stream or the connection here, they are not raised."""
         result = H3Ready()
-        if self.error is not None or self.quic.closed is not None:
+        closed = self.quic.closed
+        is_over = closed is not None and not (isinstance(closed, ConnectionClosed) and closed.by_peer)
+        if self.error is not None or is_over:  # but what came before the peer's CONNECTION_CLOSE still counts
             return result
         had_settings, goaway_before = self.peer_settings is not None, self.peer_goaway
         self._guarded(lambda: self._process(ready, result))
@@ -257,7 +259,8 @@ class H3Connection:
             check_session_id(exchange.webtransport_session)
             self._hand_over(stream, exchange.webtransport_session, result)
         elif not self._is_beyond_goaway(exchange):
-            self._changed[stream.id] = exchange
+            if exchange.is_known:
+                self._changed[stream.id] = exchange
             if stream.reset_code is not None and not exchange.at_end and exchange.error is None:
                 self._on_peer_reset(exchange, stream.reset_code)
 
@@ -309,6 +312,7 @@ class H3Connection:
             exchange = self._exchanges.get(stream_id)
             if exchange is not None:
                 self._resume(exchange)
+        self._critical.flush_decoder()
         if self.is_client and self.peer_goaway is not None and self.peer_goaway != goaway_before:
             self._on_goaway(self.peer_goaway)
         priorities = self._critical.control.priorities

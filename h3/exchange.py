@@ -328,6 +328,11 @@ class Exchange:
         self.cancel(error.code)
 
     @property
+    def is_known(self) -> bool:
+        """There is something to tell the application: a request, or why none will come."""
+        return self._host.is_client or self._reader.fields is not None or self.error is not None
+
+    @property
     def webtransport_session(self) -> int | None:
         """Set when the stream turned out not to be a request, but one of WebTransport's."""
         return self._reader.webtransport_session
