@@ -61,7 +61,7 @@ class ServerApp:
         port: int = 0,
         *,
         options: UdpOptions | None = None,
-        datagram_endpoint: bool = False,
+        datagram_endpoint: bool | None = None,
     ) -> AsyncIterator[WebTransportServer]:
         """Serve while the context lasts, on one host or on several with the same port. Port 0 takes any free one."""
         server = WebTransportServer(self.config, self._router)

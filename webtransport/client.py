@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from urllib.parse import urlsplit
 
 from quicstack.drivers.aio import connect as connect_quic
-
+from quicstack.drivers.preferences import preferred_options, prefers_datagram_endpoint
 from quicstack.drivers.udp import UdpOptions
 from quicstack.errors import ConfigurationError, StreamLimitReached
 from webtransport.codes import ErrorCode
@@ -22,6 +23,8 @@ from webtransport.session_state import Session, SessionState
 __all__ = ["WebTransportClient"]
 
 DEFAULT_PORT = 443
+RELEASE_TIMEOUT = 0.5
+"""How long the closing of connections may keep ``close`` from returning, so that no socket outlives the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +74,13 @@ class WebTransportClient:
         config: ClientConfig | None = None,
         *,
         options: UdpOptions | None = None,
-        datagram_endpoint: bool = False,
+        datagram_endpoint: bool | None = None,
     ) -> None:
         self._config = config or ClientConfig.create()
-        self._options = options
-        self._datagram_endpoint = datagram_endpoint
+        self._options = options or preferred_options()
+        self._datagram_endpoint = prefers_datagram_endpoint() if datagram_endpoint is None else datagram_endpoint
         self._links: dict[Link, tuple[str, int]] = {}
+        self._closing: set[Link] = set()
         self._is_closed = False
 
     async def connect(
@@ -193,6 +197,7 @@ class WebTransportClient:
     def _drop(self, link: Link, code: ErrorCode = ErrorCode.H3_NO_ERROR) -> None:
         if self._links.pop(link, None) is not None:
             link.close(code)
+            self._closing = {link for link in self._closing if not link.connection.engine.terminated} | {link}
 
     async def close(self) -> None:
         """End every session with code 0, and their connections."""
@@ -204,6 +209,11 @@ class WebTransportClient:
         await asyncio.gather(*(link.wait_idle(self._config.shutdown_timeout) for link in self._links))
         for link in list(self._links):
             self._drop(link)
+        closing, self._closing = self._closing, set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RELEASE_TIMEOUT):
+                await asyncio.gather(*(link.connection.wait_released() for link in closing))
+        await asyncio.sleep(0)  # asyncio closes transports one turn later
 
     async def __aenter__(self) -> WebTransportClient:
         return self

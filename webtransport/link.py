@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from quicstack.drivers.aio import AsyncConnection
-
 from h3.connection import H3Connection
 from h3.exchange import Exchange
 from quicstack.connection.connection import Ready
+from quicstack.drivers.aio import AsyncConnection
 from quicstack.drivers.gate import Gate
 from quicstack.drivers.system import real_environment
 from quicstack.train import Address

@@ -11,6 +11,7 @@ from types import TracebackType
 from h3.exchange import Exchange
 from quicstack.drivers.aio import AsyncConnection, AsyncServer
 from quicstack.drivers.aio import serve as serve_quic
+from quicstack.drivers.preferences import preferred_options, prefers_datagram_endpoint
 from quicstack.drivers.udp import UdpOptions
 from quicstack.errors import QuicstackError
 from quicstack.train import Address
@@ -61,7 +62,7 @@ class WebTransportServer:
     # Life
 
     async def listen(
-        self, host: str, port: int, *, options: UdpOptions | None = None, datagram_endpoint: bool = False
+        self, host: str, port: int, *, options: UdpOptions | None = None, datagram_endpoint: bool | None = None
     ) -> Address:
         """Serve on one more address, and return it (with the port, if it was 0)."""
         listener = await serve_quic(
@@ -69,8 +70,8 @@ class WebTransportServer:
             port,
             configuration=self._config.configuration(),
             on_connection=self._on_connection,
-            options=options,
-            datagram_endpoint=datagram_endpoint,
+            options=options or preferred_options(),
+            datagram_endpoint=prefers_datagram_endpoint() if datagram_endpoint is None else datagram_endpoint,
         )
         self._listeners.append(listener)
         address: Address = listener.addresses[0]
