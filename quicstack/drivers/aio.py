@@ -25,6 +25,7 @@ from quicstack.drivers.aio_stream import AsyncStream
 from quicstack.drivers.datagram_endpoint import open_datagram_endpoint
 from quicstack.drivers.gate import Gate
 from quicstack.drivers.loop import LoopDriver
+from quicstack.drivers.pump import give_up_if_unreachable
 from quicstack.drivers.resolve import resolve, wildcards
 from quicstack.drivers.system import observed, real_environment
 from quicstack.drivers.udp import UdpOptions, UdpSocket
@@ -94,11 +95,7 @@ class _Attempt:
         self.driver.finish_when_idle()
 
     def _failed(self, error: SendError) -> None:
-        """Nobody there, or no way to go: the network may say so until the first packet came, and not later."""
-        engine = self.connection.engine
-        if error is not SendError.TOO_BIG and not engine.stats().counters.packets_received:
-            reason = f"{engine.path.remote} is {error.value}"
-            engine.close(TransportErrorCode.CONNECTION_REFUSED, reason, transport=True, now=time.monotonic())
+        give_up_if_unreachable(self.connection.engine, error)
 
     def keep(self) -> AsyncConnection:
         """This is the one."""
@@ -106,8 +103,9 @@ class _Attempt:
         return self.connection
 
     def abandon(self) -> None:
-        """Say goodbye and leave nothing behind."""
+        """Say goodbye and leave nothing behind: who closes the socket need not linger (RFC 9000 §10.2)."""
         self.connection.close()
+        self.driver.flush_now()
         self.driver.finish()
 
 
@@ -124,6 +122,7 @@ async def _first_connected(
                 if engine.closed is not None:
                     errors.append(engine.closed)
                     attempts.remove(attempt)
+                    attempt.abandon()
                 elif engine.handshake_complete:
                     attempts.remove(attempt)
                     return attempt.keep()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from quicstack.drivers.transfer import give, take
 from quicstack.errors import QuicstackError, StreamError
 from quicstack.transport.stream import Stream
 
@@ -104,21 +105,11 @@ class AsyncStream:
             raise StreamError(f"another task is reading stream {self.id}", stream_id=self.id)
         self._reading = True
 
-    def _take(self, n: int) -> bytes | None:  # hot path
-        """What is there; b"" at the end; None if it has to be waited for."""
-        engine = self.engine
-        data = engine.read(n)
+    def _take(self, n: int) -> bytes | None:
+        data = take(self.engine, n, self._connection.closed)
         if data:
-            self._connection.flush()
-            return data
-        if engine.at_end or n == 0:
-            return b""
-        if engine.receive is not None and engine.receive.stop_code is not None:
-            raise StreamError(f"stream {self.id} was told to stop; there is nothing to read", stream_id=self.id)
-        closed = self._connection.closed
-        if closed is not None:
-            raise closed.with_traceback(None)
-        return None
+            self._connection.flush()  # credit
+        return data
 
     async def _readable(self) -> None:
         self._reader = self._connection.loop.create_future()
@@ -153,27 +144,16 @@ class AsyncStream:
         self._writing = True
         self.accepted = 0
         try:
-            while not self._give(data, fin):
+            while True:
+                self.accepted = give(self.engine, data, self.accepted, fin, self._connection.closed)
+                self._connection.flush()
+                if self.accepted == len(data):
+                    return self.accepted
                 self._writer = self._connection.loop.create_future()
                 await self._writer
-            return self.accepted
         finally:
             self._writing = False
             self._writer = None
-
-    def _give(self, data: bytes, fin: bool) -> bool:  # hot path
-        """Hand over what fits; True when that was the last of it."""
-        closed = self._connection.closed
-        if closed is not None:
-            raise closed.with_traceback(None)
-        engine, accepted, length = self.engine, self.accepted, len(data)
-        # One byte more than there is room for tells the engine that somebody waits for more room.
-        end = accepted + engine.writable + 1
-        is_last = end >= length
-        part = data if not accepted and is_last else bytes(data[accepted:end])
-        self.accepted = accepted + engine.write(part, fin and is_last)
-        self._connection.flush()
-        return self.accepted == length
 
     def finish(self) -> None:
         """End the sending side after what was written."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 import time
 from typing import Final, Protocol
 
+from quicstack.connection.connection import Connection
 from quicstack.endpoint import Endpoint
+from quicstack.errors import TransportErrorCode
 from quicstack.train import SendError, Train
 
-__all__ = ["MAX_TRAINS", "SHORTEST_TIMER", "Carrier", "Pump"]
+__all__ = ["MAX_TRAINS", "SHORTEST_TIMER", "Carrier", "Pump", "Source", "give_up_if_unreachable"]
 
 MAX_TRAINS: Final = 32
 """Trains taken in, and trains sent, before anything else gets its turn."""
@@ -99,3 +101,18 @@ class Pump:
         if deadline is None:
             return None
         return max(deadline - time.monotonic(), SHORTEST_TIMER)
+
+
+def give_up_if_unreachable(engine: Connection, error: SendError) -> None:
+    """Nobody there, or no way to go: a client believes the network until the first packet came, and not later.
+
+    Without this it would send into the void until the handshake times out. An attacker who can forge an ICMP message
+    could prevent a connection to an address as well by answering first.
+    """
+    if error is not SendError.TOO_BIG and not engine.stats().counters.packets_received:
+        reason = (
+            f"{engine.path.remote} is {error.value}"
+            if error is SendError.UNREACHABLE
+            else (f"nobody listens at {engine.path.remote}")
+        )
+        engine.close(TransportErrorCode.CONNECTION_REFUSED, reason, transport=True, now=time.monotonic())
