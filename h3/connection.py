@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from quicstack.connection.connection import Connection, Ready
-from quicstack.errors import StreamError
+from quicstack.errors import ConnectionClosed, StreamError
 from quicstack.transport.stream import Stream
 from quicstack.wire.varint import encode_varint
 

@@ -8,6 +8,7 @@ import pytest
 from h3.frames import FrameType, encode_frame
 from h3.qpack import FieldEncoder
 from h3.settings import encode_settings
+from quicstack.train import Train
 from quicstack.transport.stream import Stream
 from quicstack.wire.varint import encode_varint
 from webtransport.codes import CapsuleType, ErrorCode, http_code
@@ -422,6 +423,24 @@ def test_a_lost_connection_takes_its_sessions(net: Make) -> None:
     assert client.state is server.state is SessionState.CLOSED
     assert client.close_info.by_peer and not client.close_info.clean
     assert client.close_info.cause is n.client.quic.closed
+
+
+@ALL
+def test_a_session_closed_right_before_its_connection(net: Make, dialect: Dialect) -> None:
+    """Firefox sends CONNECTION_CLOSE right behind the capsule: both are there before anybody looks."""
+    n = net(client_dialects=(dialect,))
+    client, server = n.connect()
+
+    def close_behind(train: Train) -> bool:
+        n.drop = lambda train: False
+        n.client.quic.close(0x100)
+        return False
+
+    n.drop = close_behind
+    client.close(77, "Grüße", n.now)
+    n.run()
+    assert n.server.quic.closed is not None
+    assert server.close_info == CloseInfo(77, "Grüße", by_peer=True)
 
 
 # Streams and datagrams
