@@ -32,7 +32,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "quicstack.connection": GROUND | ENGINE_PARTS | {"quicstack.transport"},
     "quicstack.endpoint": GROUND | ENGINE_PARTS | {"quicstack.transport", "quicstack.connection"},
     "quicstack.drivers": GROUND | ENGINE_PARTS | {"quicstack.transport", "quicstack.connection", "quicstack.endpoint"},
-    "quicstack.simulator": GROUND | ENGINE_PARTS | {"quicstack.transport", "quicstack.connection", "quicstack.endpoint"},
+    "quicstack.simulator": GROUND
+    | ENGINE_PARTS
+    | {"quicstack.transport", "quicstack.connection", "quicstack.endpoint"},
     "quicstack": {"quicstack"},
     # h3 sees Connection and Stream and nothing inside them; its own frames are written in QUIC's integers.
     "h3": GROUND
@@ -202,7 +204,9 @@ def test_exceptions_are_still_needed() -> None:
     stale = []
     for path in sources():
         used = {imported.split(".")[0] for imported, _ in imports(path)}
-        stale += [f"{module_name(path)} no longer imports {name}" for name in allowed.get(module_name(path), set()) - used]
+        stale += [
+            f"{module_name(path)} no longer imports {name}" for name in allowed.get(module_name(path), set()) - used
+        ]
     stale += [f"{module} does not exist" for module in allowed.keys() - {module_name(path) for path in sources()}]
     stale += [f"{name} is short now" for name in LONG if len((ROOT / name).read_text().splitlines()) <= 400]
     assert not stale, "\n".join(stale)

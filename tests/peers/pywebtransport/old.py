@@ -52,7 +52,11 @@ async def echo_streams(session: Any) -> None:
 
 async def serve(certfile: str, keyfile: str) -> None:
     config = ServerConfig(
-        certfile=certfile, keyfile=keyfile, initial_max_data=1 << 20, initial_max_streams_bidi=10, initial_max_streams_uni=10
+        certfile=certfile,
+        keyfile=keyfile,
+        initial_max_data=1 << 20,
+        initial_max_streams_bidi=10,
+        initial_max_streams_uni=10,
     )
     app = ServerApp(config=config)
 
