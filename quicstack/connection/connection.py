@@ -413,12 +413,9 @@ def _local_parameters(
     return parameters
 
 
-def _write_max_data(state: ConnectionState) -> bytes | None:
-    window = state.streams.receive_window
-    limit = window.limit
-    if window.raise_limit(state.outbox.now, state.outbox.smoothed_rtt) == limit:
-        return None
-    return frame.write_limit(frame.MAX_DATA, window.limit)
+def _write_max_data(state: ConnectionState) -> bytes:
+    limit = state.streams.receive_window.raise_limit(state.outbox.now, state.outbox.smoothed_rtt)
+    return frame.write_limit(frame.MAX_DATA, limit)
 
 
 def _write_data_blocked(state: ConnectionState) -> bytes | None:
