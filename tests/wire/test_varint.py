@@ -1,0 +1,43 @@
+"""Variable-length integers against RFC 9000 Appendix A.1."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quicstack.errors import Truncated
+from quicstack.wire.varint import MAX_VARINT, encode_varint, read_varint, varint_size
+
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "rfc9000_appendix_a.json").read_text())
+
+
+@pytest.mark.parametrize("row", VECTORS["varint"], ids=lambda row: row["hex"])
+def test_appendix_a1(row: dict[str, object]) -> None:
+    data = bytes.fromhex(str(row["hex"]))
+    assert read_varint(data, 0) == (row["value"], len(data))
+
+
+@pytest.mark.parametrize("row", VECTORS["varint_boundaries"], ids=lambda row: str(row["value"]))
+def test_shortest_encoding(row: dict[str, int]) -> None:
+    data = encode_varint(row["value"])
+    assert len(data) == row["len"] == varint_size(row["value"])
+    assert read_varint(b"\xff" + data, 1) == (row["value"], 1 + len(data))
+
+
+@given(st.integers(0, MAX_VARINT))
+def test_round_trip(value: int) -> None:
+    assert read_varint(encode_varint(value), 0)[0] == value
+
+
+@pytest.mark.parametrize("data", [b"", b"\x40", b"\x80\0\0", b"\xc0\0\0\0\0\0\0"])
+def test_truncated(data: bytes) -> None:
+    with pytest.raises(Truncated):
+        read_varint(data, 0)
+
+
+@pytest.mark.parametrize("value", [-1, 1 << 62])
+def test_out_of_range(value: int) -> None:
+    with pytest.raises(ValueError, match="variable-length"):
+        encode_varint(value)
