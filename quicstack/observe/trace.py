@@ -28,9 +28,7 @@ class Trace:
     def packet_sent(self, now: float, packet_type: str, packet_number: int, size: int, payload: bytes) -> None:
         """A packet of ``size`` bytes (header and AEAD tag included) goes out."""
 
-    def packet_received(
-        self, now: float, packet_type: str, packet_number: int, size: int, payload: bytes
-    ) -> None:
+    def packet_received(self, now: float, packet_type: str, packet_number: int, size: int, payload: bytes) -> None:
         """A packet was authenticated; its frames have not been acted upon yet."""
 
     def packet_dropped(self, now: float, packet_type: str, size: int, trigger: str) -> None:

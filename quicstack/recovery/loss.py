@@ -174,8 +174,7 @@ class Recovery:
                 self._persistent_congestion.on_packets_acked(delivered, duration)
         controller = self.congestion_controller
         is_window_limited = (
-            not self.app_limited
-            or controller.congestion_window - prior_bytes_in_flight < self.max_datagram_size
+            not self.app_limited or controller.congestion_window - prior_bytes_in_flight < self.max_datagram_size
         )
         lost = state.detect_and_remove_lost_packets(now, self._loss_delay())
         persistent = self._on_packets_lost(state, lost, now) if lost else False
@@ -183,9 +182,7 @@ class Recovery:
             # RFC 9002 §7.6.2: the window is the minimum then, whatever else this ACK brought
             may_grow = is_window_limited and not persistent
             flight = self.bytes_in_flight
-            controller.on_ack(
-                AckEvent(now, acked, acked_bytes, prior_bytes_in_flight, flight, may_grow, self.rtt)
-            )
+            controller.on_ack(AckEvent(now, acked, acked_bytes, prior_bytes_in_flight, flight, may_grow, self.rtt))
 
         if space == HANDSHAKE and (acked or ack_only):
             self.peer_completed_address_validation = True
@@ -201,9 +198,7 @@ class Recovery:
             persistent,
         )
 
-    def _remove_from_flight(
-        self, state: SpaceState, packets: Sequence[SentPacket]
-    ) -> tuple[int, int, int]:  # hot path
+    def _remove_from_flight(self, state: SpaceState, packets: Sequence[SentPacket]) -> tuple[int, int, int]:  # hot path
         """Take packets out of every count; returns their bytes, and how many are ack-eliciting and marked ECT(0)."""
         size = ack_eliciting = marked = 0
         for packet in packets:

@@ -66,14 +66,10 @@ class PersistentCongestion:
         ``since`` is the time of the first RTT sample: before it, the timeout was a guess (RFC 9002 §7.6.2).
         """
         stretches: dict[int, tuple[float, float]] = {}
-        times = [
-            p.time_sent for p in packets if p.ack_eliciting and not p.is_mtu_probe and p.time_sent > since
-        ]
+        times = [p.time_sent for p in packets if p.ack_eliciting and not p.is_mtu_probe and p.time_sent > since]
         for first, last in [*self._lost, *((time, time) for time in times)]:
             gap = bisect_right(self._ends, first)
-            if gap == bisect_right(self._ends, last) and (
-                gap == len(self._starts) or self._starts[gap] >= last
-            ):
+            if gap == bisect_right(self._ends, last) and (gap == len(self._starts) or self._starts[gap] >= last):
                 known = stretches.get(gap, (first, last))
                 stretches[gap] = (min(known[0], first), max(known[1], last))
         self._lost = list(stretches.values())[-MAX_INTERVALS:]

@@ -31,9 +31,7 @@ class RttEstimator:
         self.first_rtt_sample: float | None = None
         self.pto = self.smoothed_rtt + max(4 * self.rttvar, kGranularity)
 
-    def update(
-        self, latest_rtt: float, ack_delay: float, now: float, max_ack_delay: float | None = None
-    ) -> None:
+    def update(self, latest_rtt: float, ack_delay: float, now: float, max_ack_delay: float | None = None) -> None:
         """Take one sample (RFC 9002 §5.3). ``max_ack_delay`` is given once the handshake is confirmed."""
         self.latest_rtt = latest_rtt
         if self.first_rtt_sample is None:

@@ -48,9 +48,7 @@ class CongestionController(Protocol):
     def on_ack(self, ack: AckEvent) -> None:
         """An ACK newly acknowledged packets in flight."""
 
-    def on_congestion_event(
-        self, now: float, sent_time: float, bytes_in_flight: int, *, is_ecn: bool
-    ) -> None:
+    def on_congestion_event(self, now: float, sent_time: float, bytes_in_flight: int, *, is_ecn: bool) -> None:
         """Packets were lost, or marked CE. ``sent_time``: when the newest of them was sent (RFC 9002 §B.6)."""
 
     def on_persistent_congestion(self, now: float) -> None:

@@ -37,7 +37,7 @@ class Window:
     def __init__(self, max_datagram_size: int, slow_start: SlowStart | None = None) -> None:
         self.max_datagram_size = max_datagram_size
         self.congestion_window = initial_window(max_datagram_size)
-        self.ssthresh = inf
+        self.ssthresh: float = inf
         self.congestion_recovery_start_time = -inf
         self.slow_start = slow_start or ClassicSlowStart()
         self._fraction = 0.0
@@ -64,8 +64,12 @@ class Window:
         return self.congestion_window < self.ssthresh
 
     def in_congestion_recovery(self, sent_time: float) -> bool:
-        """Whether a packet sent then was sent before the current recovery period began."""
-        return sent_time <= self.congestion_recovery_start_time
+        """Whether a packet sent then was sent before the current recovery period began.
+
+        RFC 9002 §B.5 writes "at or before". Here what leaves in answer to an ACK carries the time of that ACK, and the
+        packet that may be sent at once (§7.3.2) belongs to the period that it opens.
+        """
+        return sent_time < self.congestion_recovery_start_time
 
     def on_packet_sent(self, packet: SentPacket, bytes_in_flight: int, now: float) -> None:
         """A window needs no more than recovery's count of bytes in flight."""
@@ -76,8 +80,8 @@ class Window:
             return
         acked_bytes = ack.acked_bytes
         start = self.congestion_recovery_start_time
-        if ack.packets[0].time_sent <= start:
-            acked_bytes = sum(p.size for p in ack.packets if p.in_flight and p.time_sent > start)
+        if ack.packets[0].time_sent < start:
+            acked_bytes = sum(p.size for p in ack.packets if p.in_flight and p.time_sent >= start)
             if not acked_bytes:
                 return
         if self.congestion_window < self.ssthresh:
@@ -95,16 +99,15 @@ class Window:
 
     def on_slow_start_over(self) -> None:
         """Slow start ended by delay, not by loss."""
-        self.ssthresh = float(self.congestion_window)
+        self.ssthresh = self.congestion_window
 
-    def on_congestion_event(
-        self, now: float, sent_time: float, bytes_in_flight: int, *, is_ecn: bool
-    ) -> None:
+    def on_congestion_event(self, now: float, sent_time: float, bytes_in_flight: int, *, is_ecn: bool) -> None:
         if self.in_congestion_recovery(sent_time):
             return
         self.congestion_recovery_start_time = now
-        self.ssthresh = self.reduced_window(now)
-        self.congestion_window = max(int(self.ssthresh), self.minimum_window)
+        # in whole bytes, or the window would be a fraction below the threshold and in slow start
+        self.ssthresh = int(self.reduced_window(now))
+        self.congestion_window = max(self.ssthresh, self.minimum_window)
         self._fraction = 0.0
         self.slow_start.on_congestion_event()
 
