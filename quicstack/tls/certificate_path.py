@@ -40,19 +40,26 @@ from quicstack.errors import CertificateError
 from quicstack.tls.alerts import Alert
 from quicstack.tls.server_name import ascii_name, parse_ip
 
-__all__ = ["check_validity", "describe", "extension_policies", "refusal", "verify_path"]
+__all__ = ["check_validity", "describe", "extension_policies", "printable", "refusal", "verify_path"]
 
 SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
 MAX_INTERMEDIATES = 15
+MAX_NAME_SHOWN = 200
 MAX_PER_KEY = 2
 """Cross-certificates of one authority's key that a server may send. Without a bound, a few certificates that all issue
 one another make exponentially many paths."""
 
 
+def printable(name: str) -> str:
+    """A name that a stranger chose, fit for a message: no control characters, no thousand letters."""
+    shown = name if name.isprintable() else ascii(name)[1:-1]
+    return shown if len(shown) <= MAX_NAME_SHOWN else shown[:MAX_NAME_SHOWN] + "..."
+
+
 def describe(certificate: x509.Certificate) -> str:
     """The subject for messages, or the serial number where there is none."""
     try:
-        return certificate.subject.rfc4514_string() or f"serial number {certificate.serial_number:x}"
+        return printable(certificate.subject.rfc4514_string()) or f"serial number {certificate.serial_number:x}"
     except ValueError:
         return "an unreadable subject"
 
@@ -130,7 +137,7 @@ def _explain(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate
             advice = "trust it by name, or by hash, if it is yours"
             raise refusal(current, "root", Alert.UNKNOWN_CA, f"{kind}: {advice}")
         if current.issuer not in by_subject:
-            issuer = current.issuer.rfc4514_string()
+            issuer = printable(current.issuer.rfc4514_string())
             raise refusal(
                 current,
                 "issuer",

@@ -29,7 +29,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from quicstack.errors import ConfigurationError
 from quicstack.tls.alerts import Alert
 from quicstack.tls.certificate import load_certificates
-from quicstack.tls.certificate_path import SERVER_AUTH, check_validity, refusal, verify_path
+from quicstack.tls.certificate_path import SERVER_AUTH, check_validity, printable, refusal, verify_path
 from quicstack.tls.server_name import is_covered_by
 from quicstack.tls.system_roots import system_roots
 
@@ -47,6 +47,7 @@ UNREADABLE = (
 )
 """The library reads most of a certificate only when asked, so any look at a field can end in one of these."""
 
+MAX_NAMES_SHOWN = 10
 MAX_HASHED_VALIDITY = timedelta(days=14)
 """W3C WebTransport, custom certificate requirements: the whole validity period, not what is left of it."""
 
@@ -199,6 +200,8 @@ def _check_name(leaf: x509.Certificate, server_name: str | None) -> None:
     else:
         if is_covered_by(san, server_name):
             return
-        names = "it has " + ", ".join(str(name.value) for name in san)
+        shown = [printable(str(name.value)) for name in list(san)[:MAX_NAMES_SHOWN]]
+        more = f" and {len(list(san)) - len(shown)} more" if len(list(san)) > len(shown) else ""
+        names = f"it has {', '.join(shown)}{more}"
     advice = "connect by a name that it covers, or issue one that covers this name"
     raise refusal(leaf, "name", Alert.BAD_CERTIFICATE, f"is not for {server_name!r}: {names}; {advice}")

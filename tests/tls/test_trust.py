@@ -70,6 +70,16 @@ def test_the_common_name_does_not_count(authority: Any, now: float) -> None:
     assert "no subjectAltName" in str(error)
 
 
+def test_a_strangers_names_cannot_spoil_a_log(authority: Any, now: float) -> None:
+    names = ["evil\nconnection accepted", "x" * 240, *(f"host{n}" for n in range(20))]
+    leaf = authority.certificate("CN\r\n", names=names)
+    error = refusal(Trust.roots(leaf), [leaf], now)
+    assert str(error).isprintable()
+    assert r"evil\nconnection accepted" in str(error)
+    assert "host7 and 12 more;" in str(error)
+    assert len(str(error)) < 600
+
+
 def test_a_name_is_needed(authority: Any, now: float) -> None:
     pair, root = authority.server()
     assert "set server_name" in str(refusal(Trust.roots(root), pair.certificates, now, None))
