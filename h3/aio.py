@@ -138,8 +138,10 @@ class AsyncH3:
         self.settings_received = asyncio.Event()
         self._on_request = on_request
         self._streams_allowed = asyncio.Event()
-        connection.set_protocol(self)
-        connection.flush()
+
+    def start(self) -> None:
+        """Take the connection over, beginning with what has arrived already."""
+        self.connection.set_protocol(self)
 
     def process(self, ready: Ready) -> None:
         """Called by the driver; wakes whoever waits."""

@@ -124,6 +124,7 @@ class H3Client:
         connection = await connect(host, port, configuration=configuration)
         name = f"[{host}]" if ":" in host else host
         client = cls(AsyncH3(connection, settings=settings), name if port == 443 else f"{name}:{port}")
+        client.session.start()
         try:
             yield client
         finally:

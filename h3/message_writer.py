@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from quicstack.errors import StreamError
 from quicstack.transport.stream import Stream
-from quicstack.wire.varint import varint_size
 
 from .errors import H3StreamError, InvalidMessage
 from .fields import RequestHead, ResponseHead, validate_request, validate_response, validate_trailers
@@ -47,8 +46,7 @@ class MessageWriter:
         """Bytes of content that :meth:`send_body` would take now."""
         if self._unsent or not self.is_open:
             return 0
-        room = self._stream.writable
-        return max(0, room - 1 - varint_size(room))
+        return max(0, self._stream.writable)
 
     def check_section(self, fields: Fields, *, end_stream: bool) -> RequestHead | ResponseHead | None:
         """The head that a section would be sent as, None for trailers. Raises InvalidMessage when it is not due."""
@@ -86,7 +84,11 @@ class MessageWriter:
             raise InvalidMessage("content goes between the headers and the end of a message")
         accepted = min(len(data), self.writable)
         if accepted:
+            # When there is more than fits, the frame header makes this write fall short by a few bytes, which wait
+            # here; a stream that has cut a write short reports when there is room again.
             self.queue(encode_frame(FrameType.DATA, data[:accepted]))
+        elif data and self.is_open and not self._unsent:
+            self._stream.write(data[:1])  # no room, so nothing is taken; but now the stream knows that somebody waits
         if end_stream and accepted == len(data):
             self.finish()
         return accepted

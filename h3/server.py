@@ -78,6 +78,7 @@ class _Session:
         self._handler = handler
         self._tasks: set[asyncio.Task[None]] = set()
         self.h3 = AsyncH3(connection, on_request=self._on_request, settings=settings)
+        self.h3.start()
 
     def _on_request(self, exchange: Exchange) -> None:
         wrapped = AsyncExchange(self.h3, exchange)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -13,11 +14,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
 
+from h3.client import H3Client
 from h3.connection import H3Connection, H3Ready
 from h3.errors import H3ErrorCode
 from h3.exchange import Exchange
 from h3.frames import FrameType, StreamType, encode_frame
 from h3.qpack import FieldEncoder, Fields
+from h3.server import H3Server, serve
 from h3.settings import encode_settings
 from quicstack.config import Configuration
 from quicstack.connection.connection import Connection
@@ -209,3 +212,24 @@ def both() -> Callable[..., tuple[Side, Side]]:
         return client, server
 
     return make
+
+
+@pytest.fixture
+def certificate() -> CertificateKey:
+    return self_signed()
+
+
+@pytest.fixture
+def serving(certificate: CertificateKey) -> Callable[..., Any]:
+    """``async with serving(handler) as (client, server)``: a server on a real socket, and a client connected to it."""
+
+    @contextlib.asynccontextmanager
+    async def run(handler: Any, **knobs: Any) -> AsyncIterator[tuple[H3Client, H3Server]]:
+        configuration = Configuration(alpn_protocols=("h3",), certificates=CertificateStore(certificate), **knobs)
+        client_configuration = Configuration(alpn_protocols=("h3",), trust=Trust.insecure(), **knobs)
+        async with await serve("127.0.0.1", 0, handler, configuration) as server:
+            port = server.server.addresses[0][1]
+            async with H3Client.connect("127.0.0.1", port, configuration=client_configuration) as client:
+                yield client, server
+
+    return run

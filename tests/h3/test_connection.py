@@ -444,7 +444,7 @@ def test_early_datagrams_wait_for_their_request_within_bounds(scripted: Scripted
 
 
 def test_a_request_without_a_use_for_datagrams_is_ended(scripted: Scripted) -> None:
-    side, peer = scripted("server")
+    _side, peer = scripted("server")
     stream = peer.opens(peer.headers(POST))
     peer.quic.send_datagram(b"\x00x")
     peer.sees_stream_error(stream, H3ErrorCode.H3_DATAGRAM_ERROR)
