@@ -197,7 +197,7 @@ async def aioquic_client(port: int, payload: int, direction: str, size: int) -> 
 
 
 def run(stack: str, folder: Path, payload: int, direction: str, size: int) -> dict[str, float]:
-    """One transfer in two fresh processes: {"mbit": rate, "client_cpu", "server_cpu"} (CPU in microseconds a packet)."""
+    """One transfer in two fresh processes: its rate, and the CPU time of both in microseconds a packet."""
     command = [sys.executable, __file__, "--payload", str(payload)]
     server = subprocess.Popen(
         [*command, "--role", "server", stack, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -263,7 +263,8 @@ def heading(arguments: argparse.Namespace) -> str:
         [
             f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
             f"Python {platform.python_version()}, {versions}",
-            f"{platform.system()} {platform.release()}, {os.cpu_count()} x {processor()}, load {os.getloadavg()[0]:.2f}",
+            f"{platform.system()} {platform.release()}, {os.cpu_count()} x {processor()},"
+            f" load {os.getloadavg()[0]:.2f}",
             f"UDP payload {arguments.payload} bytes, AES-128-GCM, CUBIC, pacing on, one stream, {arguments.direction},"
             f" {own} MB (quicstack) and {other} MB (aioquic)",
         ]
@@ -285,7 +286,8 @@ def compare(arguments: argparse.Namespace) -> None:
             ours, theirs = results["quicstack"], results["aioquic"]
             print(
                 f"{pair:4} | {ours['mbit']:16.1f} | {theirs['mbit']:14.1f} | {ours['mbit'] / theirs['mbit']:5.2f} | "
-                f"{ours['client_cpu']:.1f}/{ours['server_cpu']:.1f}, {theirs['client_cpu']:.1f}/{theirs['server_cpu']:.1f}",
+                f"{ours['client_cpu']:.1f}/{ours['server_cpu']:.1f}, "
+                f"{theirs['client_cpu']:.1f}/{theirs['server_cpu']:.1f}",
                 flush=True,
             )
     medians = {stack: statistics.median(values) for stack, values in rates.items()}

@@ -66,6 +66,10 @@ EXCEPTIONS: dict[str, tuple[set[str], str]] = {
 
 # Modules of h3 and webtransport that are the asynchronous or command-line face of their package.
 WORLD_MODULES: dict[str, set[str]] = {
+    "h3.__main__": {"asyncio", "pathlib"},
+    "h3.aio": {"asyncio", "secrets"},
+    "h3.client": {"asyncio"},
+    "h3.server": {"asyncio"},
     "webtransport.app": {"asyncio"},
     "webtransport.client": {"asyncio"},
     "webtransport.datagrams": {"asyncio"},
@@ -87,7 +91,11 @@ LADDER: tuple[set[str], ...] = (
 )
 
 # Files longer than 400 lines, and why each is still one thing. Above 600 the reason has to be very good.
-LONG: dict[str, str] = {}
+LONG: dict[str, str] = {
+    "quicstack/connection/connection.py": "the public face: many methods of a few lines, and a class cannot be cut",
+    "quicstack/connection/send.py": "one question, what goes into the next datagram, asked of each kind of datagram",
+    "quicstack/recovery/loss.py": "RFC 9002 Appendix A, whose procedures share their variables",
+}
 
 NOT_NAMES = {"utils", "helpers", "common", "base"}
 NAME_EXCEPTIONS = {"webtransport/utils.py": "named by the published examples; only re-exports"}
@@ -247,6 +255,17 @@ def test_every_module_says_what_it_is() -> None:
         if tree.body and not ast.get_docstring(tree):
             wrong.append(f"{here(path)} has no docstring")
     assert not wrong, "\n".join(wrong)
+
+
+def test_every_module_is_listed() -> None:
+    listed = re.findall(r"^## (.+)$|^- `(\w+\.py)`", (ROOT / "docs/modules.md").read_text(), re.MULTILINE)
+    names, folder = set(), ""
+    for heading, name in listed:
+        folder = heading or folder
+        if name:
+            names.add(f"{folder}/{name}")
+    exist = {here(path) for path in sources() if path.name != "__init__.py" and path.read_text().strip()}
+    assert names == exist, "run `make docs`"
 
 
 SECTIONS: dict[str, set[str]] = {

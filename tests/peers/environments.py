@@ -77,4 +77,5 @@ def install(name: str, peer: Peer) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(not all([install(name, peer) for name, peer in PEERS.items()]))
+    usable = [install(name, peer) for name, peer in PEERS.items()]
+    sys.exit(not all(usable))
