@@ -47,7 +47,7 @@ def open_other_phase(state: ConnectionState, header: bytes, number: int, body: b
     if phase.next_open is None:
         raise InvalidTag
     payload = phase.next_open.open(header, number, body)
-    if not phase.ack_sent:
+    if phase.send_bit == phase.receive_bit and not phase.ack_sent:
         reason = "the peer updated its keys twice before the first update was acknowledged"
         raise TransportError(TransportErrorCode.KEY_UPDATE_ERROR, reason)
     phase.previous_open = space.open_keys

@@ -304,10 +304,8 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
     allowance = recovery.send_allowance(now, probe=probe)
     packets = min(allowance // size, MAX_TRAIN_PACKETS)
     if budget < packets * size:
-        packets = budget // size
-        recovery.at_anti_amplification_limit = packets == 0
-    else:
-        recovery.at_anti_amplification_limit = False
+        packets = max(1, budget // size)  # §8.2.1: the first challenge may have to be a small packet
+    recovery.at_anti_amplification_limit = budget < size
     space = state.spaces[APPLICATION]
     assert space.seal_keys is not None
     if space.seal_keys.packets > key_update.UPDATE_AFTER and key_update.can_update(state):

@@ -99,12 +99,16 @@ class Pair:
             self.client_endpoint.receive(Train(train.data, train.segment_size, TO_SERVER, train.ecn), self.now)
 
     def exchange(self, rounds: int = 20, delay: float = 0.01) -> None:
-        """Carry everything both ways until nobody has anything to say."""
+        """Carry everything both ways until nobody has anything to say, delayed acknowledgements included."""
+        silent = 0
         for _ in range(rounds):
             to_server, to_client = self.from_client(), self.from_server()
-            if not to_server and not to_client:
+            silent = 0 if to_server or to_client else silent + 1
+            if silent > 3:
                 return
             self.now += delay
+            self.client_endpoint.handle_timeout(self.now)
+            self.server_endpoint.handle_timeout(self.now)
             self.to_server(to_server)
             self.to_client(to_client)
 
@@ -133,10 +137,6 @@ class Peer:
     def __init__(self, plays: str = "client", **settings: object) -> None:
         under_test = "server" if plays == "client" else "client"
         self.pair = Pair(**{under_test: settings})
-        self.pair.exchange()
-        self.pair.now += 0.03  # delayed acknowledgements
-        for endpoint in (self.pair.client_endpoint, self.pair.server_endpoint):
-            endpoint.handle_timeout(self.pair.now)
         self.pair.exchange()
         self.is_client = plays == "client"
         puppet = self.pair.client if self.is_client else self.pair.server
@@ -201,6 +201,11 @@ class Peer:
             assert self.state.key_phase.next_open is not None
             keys = self.state.key_phase.next_open
         return number, parse_frames(keys.open(header, number, datagram[len(header) :]))
+
+    def hears_on(self, cid: bytes) -> list[Frame]:
+        """RETIRE_CONNECTION_ID frames that come under a connection ID which the script has just issued."""
+        assert len(cid) == self.state.local_cids.length
+        return [frame for frame in self.hears() if frame.name == "RETIRE_CONNECTION_ID"]
 
     def acknowledges(self, *numbers: int) -> None:
         from quicstack.wire.frame import write_ack
