@@ -7,7 +7,7 @@ import logging
 import time
 from collections import deque
 from types import TracebackType
-from typing import Protocol
+from typing import Final, Protocol
 
 from quicstack.connection.connection import Connection, Ready
 from quicstack.drivers.aio_stream import AsyncStream
@@ -19,6 +19,9 @@ from quicstack.transport.stream import Stream
 __all__ = ["AsyncConnection", "ConnectionDriver", "ConnectionProtocol"]
 
 logger = logging.getLogger("quicstack")
+
+FINISHED_KEPT: Final = 64
+"""Finished streams that may be kept until somebody looks for them."""
 
 
 class ConnectionProtocol(Protocol):
@@ -50,6 +53,7 @@ class AsyncConnection:
         self._driver = driver
         self._protocol: ConnectionProtocol | None = None
         self._streams: dict[int, AsyncStream] = {}
+        self._most_streams = FINISHED_KEPT
         self._accepted: deque[AsyncStream] = deque()
         self._is_open = False
         self._is_closed = False
@@ -148,10 +152,15 @@ class AsyncConnection:
         """The ``async`` face of an engine's stream, the same one each time."""
         stream = self._streams.get(engine.id)
         if stream is None:
-            stream = AsyncStream(engine, self)
-            if not engine.finished:
-                self._streams[engine.id] = stream
+            if len(self._streams) >= self._most_streams:
+                self._forget_finished()
+            stream = self._streams[engine.id] = AsyncStream(engine, self)
         return stream
+
+    def _forget_finished(self) -> None:
+        """Most streams end by what the application does, not by what arrives, so they are looked for now and then."""
+        self._streams = {stream.id: stream for stream in self._streams.values() if not stream.engine.finished}
+        self._most_streams = 2 * len(self._streams) + FINISHED_KEPT
 
     # -- datagrams -----------------------------------------------------------------------------------------------
 
@@ -206,8 +215,6 @@ class AsyncConnection:
             stream = self._streams.get(engine.id)
             if stream is not None:
                 stream.wake()
-                if engine.finished:
-                    del self._streams[engine.id]
             elif self._protocol is None and not engine.is_local and engine.owner is None:
                 self._accepted.append(self.stream(engine))
                 self._new_streams.open()

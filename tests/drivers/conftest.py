@@ -101,14 +101,13 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     async def checked(scenario: Coroutine[Any, Any, Any]) -> Any:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: complaints.append(context))
+        gc.collect()
         files = _open_files()
         async with asyncio.timeout(30):
             result = await scenario
             await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
         assert _timers(loop) == []
-        # Name resolution leaves nothing open, so what is open now was open before.
-        gc.collect()
         assert _open_files() == files
         return result
 

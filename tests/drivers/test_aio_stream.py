@@ -224,7 +224,7 @@ def test_the_peer_stops_while_we_write(run: Run, pair: Any) -> None:
 def test_our_own_stop_and_reset_wake_who_waits(run: Run, pair: Any) -> None:
     async def scenario() -> None:
         async with connected(pair) as (client, server):
-            ours, theirs = await streams(client, server)
+            _, theirs = await streams(client, server)
             reader = await suspended(theirs.read())
             theirs.stop_sending(1)
             with pytest.raises(StreamError):
