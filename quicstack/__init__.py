@@ -1,8 +1,8 @@
 """QUIC in pure Python: RFC 8999, 9000, 9001, 9002 and their extensions.
 
-The names here are the engine, which does no I/O, and what configures it. What moves its datagrams is a driver:
-:mod:`quicstack.drivers.aio` for asyncio, :mod:`quicstack.drivers.blocking` for plain scripts, :mod:`quicstack.simulator`
-for virtual time. From the outside in::
+The names here are the engine, which does no I/O, and what configures it. What moves its datagrams is a
+driver: :mod:`quicstack.drivers.aio` for asyncio, :mod:`quicstack.drivers.blocking` for plain scripts, and
+:mod:`quicstack.simulator` for virtual time. From the outside in::
 
     endpoint                many connections on one socket
     connection/             one connection: what arrives, what goes out, timers, how it ends

@@ -74,9 +74,7 @@ class TransportError(QuicstackError):
     exception that the local application shall see instead of a plain :class:`ConnectionClosed`.
     """
 
-    def __init__(
-        self, code: int, reason: str = "", frame_type: int = 0, cause: QuicstackError | None = None
-    ) -> None:
+    def __init__(self, code: int, reason: str = "", frame_type: int = 0, cause: QuicstackError | None = None) -> None:
         super().__init__(f"{error_name(code)}: {reason}")
         self.code = int(code)
         self.reason = reason
@@ -135,7 +133,7 @@ class ConnectionTimeout(ConnectionClosed, TimeoutError):
 
 
 class CertificateError(QuicstackError):
-    """The peer's certificate was refused. ``check`` names the check, ``subject`` the certificate, ``alert`` the TLS alert."""
+    """The peer's certificate was refused: ``check`` names the check, ``subject`` whose it is, ``alert`` the TLS alert."""
 
     def __init__(self, message: str, *, check: str = "", subject: str = "", alert: int = 42) -> None:
         super().__init__(message)

@@ -24,7 +24,7 @@ CRYPTO = 2
 ACK = 3
 """(ACK, largest): not sent again, but what it reports need not be reported again once it is acknowledged (§13.2.4)."""
 
-# PADDING, PING, PATH_CHALLENGE, PATH_RESPONSE, DATAGRAM and CONNECTION_CLOSE leave no record: they are never sent again.
+# PADDING, PING, PATH_CHALLENGE, PATH_RESPONSE, DATAGRAM and CONNECTION_CLOSE leave no record: never sent again.
 
 
 def on_acked(state: ConnectionState, space: PacketSpace, packets: list[SentPacket]) -> None:  # hot path

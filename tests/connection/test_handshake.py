@@ -1,4 +1,4 @@
-"""Handshake, versions, Retry, packets out of order and the limits on an unproven address (RFC 9000 §6-§8, RFC 9001 §4)."""
+"""Handshake, versions, Retry, packets out of order, limits on an unproven address (RFC 9000 §6-§8, RFC 9001 §4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every retransmittable frame, lost twice over: once found missing by an ACK, once by a probe timeout (RFC 9000 §13.3)."""
+"""Every retransmittable frame, lost twice over: found missing by an ACK, and by a probe timeout (RFC 9000 §13.3)."""
 
 from __future__ import annotations
 
