@@ -79,6 +79,7 @@ class Recovery:
         self.pacer = Pacer(exact_timers=exact_timers)
         self.ecn = EcnState(enabled=ecn)
         self.bytes_in_flight = 0
+        self._flight_at_last_send = 0
         self.pto_count = 0
         self._spaces = [SpaceState(space) for space in Space]
         self._live_spaces = self._spaces[:]
@@ -101,6 +102,7 @@ class Recovery:
         size = packet.size
         state.sent_packets[packet.packet_number] = packet
         self.bytes_in_flight += size
+        self._flight_at_last_send = self.bytes_in_flight
         self.pacer.tokens -= size
         if packet.ack_eliciting:
             state.ack_eliciting_in_flight += 1
@@ -121,6 +123,7 @@ class Recovery:
             for _ in packets:
                 self.ecn.on_packet_sent(space)
         self.bytes_in_flight += size
+        self._flight_at_last_send = self.bytes_in_flight
         self.pacer.tokens -= size
         state.ack_eliciting_in_flight += len(packets)
         state.time_of_last_ack_eliciting_packet = self._timer_base = now
@@ -173,9 +176,7 @@ class Recovery:
             if delivered:
                 self._persistent_congestion.on_packets_acked(delivered, duration)
         controller = self.congestion_controller
-        is_window_limited = (
-            not self.app_limited or controller.congestion_window - prior_bytes_in_flight < self.max_datagram_size
-        )
+        is_window_limited = self._is_window_limited()
         lost = state.detect_and_remove_lost_packets(now, self._loss_delay())
         persistent = self._on_packets_lost(state, lost, now) if lost else False
         if acked_bytes:
@@ -211,6 +212,15 @@ class Recovery:
         state.ack_eliciting_in_flight -= ack_eliciting
         self.bytes_in_flight -= size
         return size, ack_eliciting, marked
+
+    def _is_window_limited(self) -> bool:
+        """Whether the window was used (RFC 9002 §7.8), judged by the flight right after the last packet went out.
+
+        Full, or held back by something other than the application. Then at least half is asked for all the same: a
+        short message that empties the pacer is not a sender that needs more window.
+        """
+        window, flight = self.congestion_controller.congestion_window, self._flight_at_last_send
+        return window - flight < self.max_datagram_size or (not self.app_limited and 2 * flight >= window)
 
     def _process_ecn(
         self, space: int, marked: int, counts: EcnCounts | None, largest: SentPacket | None, now: float
@@ -354,7 +364,7 @@ class Recovery:
         self._rate_is_stale = True
         self.ecn.restart()
         self._persistent_congestion.reset()
-        self.bytes_in_flight = 0
+        self.bytes_in_flight = self._flight_at_last_send = 0
         self.pto_count = 0
         self._may_send_one_packet = False
         self.set_loss_detection_timer(now)

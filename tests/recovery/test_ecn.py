@@ -12,7 +12,7 @@ from quicstack.recovery.ecn import ECT0, EcnState, EcnValidation
 APPLICATION = Space.APPLICATION
 
 
-def tested(marked: int = 10) -> EcnState:
+def after_testing(marked: int = 10) -> EcnState:
     ecn = EcnState()
     for _ in range(marked):
         assert ecn.mark() == ECT0
@@ -21,7 +21,7 @@ def tested(marked: int = 10) -> EcnState:
 
 
 def test_testing_ends_after_ten_packets() -> None:
-    ecn = tested(9)
+    ecn = after_testing(9)
     assert ecn.validation is EcnValidation.TESTING
     ecn.on_packet_sent(APPLICATION)
     assert ecn.validation is EcnValidation.UNKNOWN
@@ -48,14 +48,14 @@ def test_testing_ends_after_ten_packets() -> None:
 def test_first_counts(
     newly_acked: int, counts: tuple[int, int, int] | None, ce_increase: int, outcome: EcnValidation
 ) -> None:
-    ecn = tested()
+    ecn = after_testing()
     assert ecn.on_ack(APPLICATION, newly_acked, counts) == (ce_increase, outcome is not EcnValidation.FAILED)
     assert ecn.validation is outcome
     assert ecn.mark() == (ECT0 if outcome is EcnValidation.CAPABLE else 0)
 
 
 def test_validation_can_fail_later() -> None:
-    ecn = tested()
+    ecn = after_testing()
     ecn.on_ack(APPLICATION, 10, (10, 0, 0))
     ecn.on_packet_sent(APPLICATION)
     assert ecn.on_ack(APPLICATION, 1, (10, 0, 0)) == (0, False)
@@ -63,7 +63,7 @@ def test_validation_can_fail_later() -> None:
 
 
 def test_counts_that_fall_fail() -> None:
-    ecn = tested()
+    ecn = after_testing()
     ecn.on_ack(APPLICATION, 2, (2, 0, 2))
     assert ecn.on_ack(APPLICATION, 1, (4, 0, 1)) == (0, False)
 
@@ -77,7 +77,7 @@ def test_spaces_count_separately() -> None:
 
 
 def test_a_path_that_drops_every_marked_packet() -> None:
-    ecn = tested()
+    ecn = after_testing()
     ecn.on_packets_lost(9)
     assert ecn.validation is EcnValidation.UNKNOWN
     ecn.on_packets_lost(1)
@@ -85,7 +85,7 @@ def test_a_path_that_drops_every_marked_packet() -> None:
 
 
 def test_a_new_path_is_tested_again_from_the_old_counts() -> None:
-    ecn = tested()
+    ecn = after_testing()
     ecn.on_ack(APPLICATION, 10, None)
     assert ecn.mark() == 0
     ecn.restart()

@@ -118,7 +118,7 @@ def test_no_burst_after_silence(script: Any) -> None:
 def test_without_pacing_the_window_decides(script: Any) -> None:
     s = script(pacing=False)
     s.sample(0.1)
-    assert s.recovery.send_allowance(s.now) == 13_200
+    assert s.recovery.send_allowance(s.now) == 12_000
 
 
 def test_a_train_has_an_upper_end(script: Any) -> None:
