@@ -19,14 +19,7 @@ from quicstack.wire.varint import encode_varint
 from .budget import Budget
 from .critical_streams import CRITICAL_STREAM_TYPES, CriticalStreams, LocalStream
 from .datagram import EarlyDatagrams, encode_datagram, quarter_id_size, read_datagram
-from .errors import (
-    ExtendedConnectUnavailable,
-    GoingAway,
-    H3ConnectionError,
-    H3ErrorCode,
-    H3StreamError,
-    InvalidMessage,
-)
+from .errors import ExtendedConnectUnavailable, GoingAway, H3ConnectionError, H3ErrorCode, H3StreamError, InvalidMessage
 from .exchange import Exchange
 from .fields import validate_request
 from .frames import FrameType, StreamType, encode_frame, grease_identifier
@@ -142,11 +135,9 @@ class H3Connection:
         except H3StreamError as error:
             raise InvalidMessage(error.reason) from None
         if head.protocol is not None and not self.is_extended_connect_allowed:
-            raise ExtendedConnectUnavailable(
-                "the server's SETTINGS have not come yet"
-                if self.peer_settings is None
-                else "the server does not allow it"
-            )
+            missing = "have not come yet" if self.peer_settings is None else "do not allow it"
+            raise ExtendedConnectUnavailable(f"the server's SETTINGS {missing}")
+        self._critical.check_section_size(fields)
         exchange = self._add_exchange(self.quic.open_stream(), head.method)
         exchange.send_headers(fields, end_stream=end_stream)
         if self._grease_left and not end_stream and not head.is_connect:

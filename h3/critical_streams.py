@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from quicstack.connection.connection import Connection
-
-from quicstack.errors import StreamLimitReached
 from quicstack.transport.stream import Stream
 from quicstack.wire.varint import encode_varint
 
@@ -106,11 +104,9 @@ class CriticalStreams:
         for stream_type in CRITICAL_STREAM_TYPES:
             if stream_type in self._local:
                 continue
-            try:
-                stream = self._quic.open_stream(unidirectional=True)
-            except StreamLimitReached:
+            if not self._quic.can_open_stream(unidirectional=True):
                 return
-            local = self._local[stream_type] = LocalStream(stream, stream_type)
+            local = self._local[stream_type] = LocalStream(self._quic.open_stream(unidirectional=True), stream_type)
             local.write(self._first_control_frames() if stream_type == StreamType.CONTROL else b"")
         self._is_open = True
         if self._grease and self._quic.can_open_stream(unidirectional=True):
@@ -166,14 +162,18 @@ class CriticalStreams:
 
     def encode_section(self, stream_id: int, fields: Fields) -> bytes:
         """A HEADERS frame; what it inserts into the peer's table goes out first."""
-        limit = (self.control.settings or {}).get(Setting.MAX_FIELD_SECTION_SIZE)
-        if limit is not None and field_section_size(fields) > limit:
-            raise InvalidMessage(f"the peer takes field sections of at most {limit} bytes")  # RFC 9114 §4.2.2
+        self.check_section_size(fields)
         local = self._local.get(StreamType.QPACK_ENCODER)
         can_instruct = local is not None and not local.is_congested
         instructions, section = self.encoder.encode(stream_id, fields, can_instruct=can_instruct)
         self.write(StreamType.QPACK_ENCODER, instructions)
         return encode_frame(FrameType.HEADERS, section)
+
+    def check_section_size(self, fields: Fields) -> None:
+        """RFC 9114 §4.2.2: the peer would refuse a larger section. Raises InvalidMessage."""
+        limit = (self.control.settings or {}).get(Setting.MAX_FIELD_SECTION_SIZE)
+        if limit is not None and field_section_size(fields) > limit:
+            raise InvalidMessage(f"the peer takes field sections of at most {limit} bytes")
 
     def cancel_section(self, stream_id: int) -> None:
         """RFC 9204 §2.2.2.2: the peer's encoder must not wait for an acknowledgment that will not come."""

@@ -188,7 +188,7 @@ def test_extended_connect_waits_for_the_servers_settings(scripted: Scripted) -> 
 def test_extended_connect_needs_a_setting(scripted: Scripted) -> None:
     side, peer = scripted("client", connect_protocol_implied_by=(0x2B603742,))
     peer.opens_control({Setting.H3_DATAGRAM: 1})
-    with pytest.raises(ExtendedConnectUnavailable, match="does not allow"):
+    with pytest.raises(ExtendedConnectUnavailable, match="do not allow"):
         side.h3.request(EXTENDED)
     side, peer = scripted("client", connect_protocol_implied_by=(0x2B603742,))
     peer.opens_control({0x2B603742: 1})
@@ -312,6 +312,7 @@ def test_a_field_section_above_the_peers_limit_is_not_sent(scripted: Scripted) -
     peer.opens_control({Setting.MAX_FIELD_SECTION_SIZE: 300})
     with pytest.raises(InvalidMessage, match="300"):
         side.h3.request([*GET, (b"x", b"y" * 200)])
+    assert side.h3.exchanges == []  # no stream was opened for it
     side.h3.request(GET)
 
 
