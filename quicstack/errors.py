@@ -133,7 +133,7 @@ class ConnectionTimeout(ConnectionClosed, TimeoutError):
 
 
 class CertificateError(QuicstackError):
-    """The peer's certificate was refused: ``check`` names the check, ``subject`` whose it is, ``alert`` the TLS alert."""
+    """The peer's certificate was refused: ``check`` names the check, ``subject`` the owner, ``alert`` the TLS alert."""
 
     def __init__(self, message: str, *, check: str = "", subject: str = "", alert: int = 42) -> None:
         super().__init__(message)

@@ -1,7 +1,8 @@
 """A scripted peer: it shakes hands like anybody, and then sends exactly the frames a test wants, under the right keys.
 
-``peer.sends(...)`` puts frames (bytes) into one packet for the engine under test, ``peer.hears()`` returns the frames of
-everything the engine sends meanwhile. The handshake is run by a second engine, whose keys the script then borrows.
+``peer.sends(...)`` puts frames (bytes) into one packet for the engine under test, ``peer.hears()`` returns the
+frames of everything the engine sends meanwhile. The handshake is run by a second engine, whose keys the script then
+borrows.
 """
 
 from __future__ import annotations
