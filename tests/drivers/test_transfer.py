@@ -31,16 +31,13 @@ class Link:
         assert self.connection.handshake_complete
 
     def exchange(self) -> None:
-        """Whatever both have to say, until neither has more."""
-        moved = True
-        while moved:
-            moved = False
+        """Whatever both have to say within a quarter of a second."""
+        for _ in range(25):
             for sender, receiver in ((self.client, self.server), (self.server, self.client)):
                 sender.handle_timeout(self.now)
                 while (train := sender.next_train(self.now)) is not None:
                     receiver.receive(train, self.now)
-                    moved = True
-            self.now += 0.03  # longer than an acknowledgement is held back
+            self.now += 0.01
 
     def stream(self) -> Stream:
         """The server's side of a stream of the client, whose bytes are on their way."""
