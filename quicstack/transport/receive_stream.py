@@ -52,7 +52,7 @@ class ReceiveStream:
         if self.state is ReceiveState.RECV and not fin and self.stop_code is None:
             return self.data.add(offset, data)
         self._check_final_size(stop, fin, frame_type)
-        if self.state > ReceiveState.SIZE_KNOWN or self.stop_code is not None:
+        if self.state > ReceiveState.DATA_RECVD or self.stop_code is not None:
             changed = False
             self._discard()
         else:
