@@ -146,7 +146,8 @@ class SessionStream:
 
     def reset(self, code: int) -> None:
         """Abandon the sending side with the application's ``code`` (draft-16 §4.4)."""
-        self.stream.reset(self._wire_code(code))
+        # draft-16 §4.4: without the header the peer could not tell whose stream was reset
+        self.stream.reset(self._wire_code(code), self._header_sent)
         self.session.stream_ending(self)
         self.observe()
 
@@ -186,7 +187,7 @@ class SessionStream:
         """
         stream = self.stream
         if stream.can_send and not stream.send_done:
-            stream.reset(code)
+            stream.reset(code, self._header_sent)
             self.session.stream_ending(self)
         if stream.can_receive and not (keep_received and stream.all_received):
             stream.stop_sending(code)

@@ -72,6 +72,7 @@ class SessionTable:
         self._window = window
         self._limits = limits or SessionLimits()
         self._dialects = dialects
+        self._now = 0.0
         self._early = EarlyStreams()
         self._held: list[Exchange] = []
         self._ended: OrderedDict[int, None] = OrderedDict()
@@ -83,6 +84,7 @@ class SessionTable:
 
     def process(self, ready: Ready, now: float) -> None:
         """Take in what the connection has; the news are in :meth:`take_ready`."""
+        self._now = now
         for stream in ready.streams:
             owner = stream.owner
             if isinstance(owner, SessionStream) and isinstance(owner.session, Session):
@@ -91,13 +93,13 @@ class SessionTable:
         if h3_ready.settings_received:
             self._check_settings()
         for exchange in h3_ready.exchanges:
-            self._on_exchange(exchange, now)
+            self._on_exchange(exchange)
         if h3_ready.settings_received:
             held, self._held = self._held, []
             for exchange in held:
                 self._on_request(exchange)
         for session_id, stream in h3_ready.webtransport_streams:
-            self._on_stream(session_id, stream, now)
+            self._on_stream(session_id, stream)
         if h3_ready.goaway is not None:
             for session in self.sessions.values():
                 session.set_draining()
@@ -121,6 +123,7 @@ class SessionTable:
 
     def handle_timeout(self, now: float) -> None:
         """Something waited too long: an early stream for its session, a closed session for its peer."""
+        self._now = now
         self._early.expire(now)
         for session in list(self.sessions.values()):
             session.handle_timeout(now)
@@ -183,8 +186,7 @@ class SessionTable:
         elif exchange.status is not None and exchange.headers is not None:
             status = exchange.status
             if 200 <= status < 300:
-                session.establish(read_answer(session.dialect, exchange.headers))
-                self._deliver_early(session)
+                self._establish(session, read_answer(session.dialect, exchange.headers))
             else:
                 shown = tuple(
                     (name.decode("latin-1"), value.decode("latin-1"))
@@ -211,8 +213,7 @@ class SessionTable:
                 raise ValueError(f"the client does not offer the subprotocol {subprotocol!r}")
             fields.append(answer_header(offer, subprotocol))
         session.exchange.send_headers([*fields, *headers])
-        session.establish(subprotocol)
-        self._deliver_early(session)
+        self._establish(session, subprotocol)
 
     def reject(self, session: Session, status: int, *, headers: Sequence[Header] = ()) -> None:
         """Answer a request with a status that is not 2xx. What had come early for the session is turned away."""
@@ -282,11 +283,11 @@ class SessionTable:
         if forbidden:
             self.h3.close(ErrorCode.H3_SETTINGS_ERROR, "a WebTransport setting is neither 0 nor 1")
 
-    def _on_exchange(self, exchange: Exchange, now: float) -> None:
+    def _on_exchange(self, exchange: Exchange) -> None:
         session = exchange.owner
         if isinstance(session, Session):
             if session.state is not SessionState.CONNECTING:
-                session.process(now)
+                session.process(self._now)
             elif self.h3.is_client:
                 self._on_response(session)
             elif exchange.error is not None or exchange.reset_code is not None:
@@ -308,7 +309,7 @@ class SessionTable:
         else:
             self._on_request(exchange)
 
-    def _on_stream(self, session_id: int, stream: Stream, now: float) -> None:
+    def _on_stream(self, session_id: int, stream: Stream) -> None:
         session = self.sessions.get(session_id)
         if session is not None and session.state is SessionState.CLOSED:
             session = None
@@ -319,9 +320,12 @@ class SessionTable:
             stream.owner = self
             turn_away(stream, ErrorCode.WT_SESSION_GONE)  # draft-16 §4, §6
         else:
-            self._early.add(session_id, stream, now)
+            self._early.add(session_id, stream, self._now)
 
-    def _deliver_early(self, session: Session) -> None:
+    def _establish(self, session: Session, subprotocol: str | None) -> None:
+        """From now on capsules count, and what overtook the answer is taken in."""
+        session.establish(subprotocol)
+        session.process(self._now)
         for stream in self._early.take(session.session_id):
             if session.is_open:
                 session.receive_stream(stream)

@@ -70,6 +70,13 @@ class SendBuffer:
         for gap_start, gap_stop in self._acked.missing(max(start, self.acked_to), stop):
             self.lost.add(gap_start, gap_stop)
 
+    def truncate(self, keep: int) -> None:
+        """Forget what was never sent beyond offset ``keep``."""
+        end = max(keep, self.next)
+        if end < self.end:
+            del self._data[end - self._base :]
+            self.end = end
+
     def clear(self) -> None:
         """Forget all bytes: they will not be sent (again)."""
         self._data = bytearray()

@@ -17,7 +17,8 @@ class SendStream:
     """Buffer, limit and end of one stream. ``limit`` is the peer's MAX_STREAM_DATA, ``buffer_limit`` our own bound."""
 
     __slots__ = ("_blocked", "_blocked_at", "_outbox", "_reset", "buffer", "buffer_limit", "fin", "fin_acked",
-                 "fin_lost", "fin_sent", "limit", "reset_code", "state", "stop_code", "stream_id", "was_full")  # fmt: skip
+                 "fin_lost", "fin_sent", "held_reset", "limit", "reset_code", "state", "stop_code", "stream_id",
+                 "was_full")  # fmt: skip
 
     def __init__(self, stream_id: int, limit: int, buffer_limit: int, outbox: Outbox) -> None:
         self.stream_id = stream_id
@@ -31,6 +32,8 @@ class SendStream:
         self.fin_acked = False
         self.reset_code: int | None = None
         """Application error code of our own RESET_STREAM."""
+        self.held_reset: tuple[int, int] | None = None
+        """Offset that the peer must have acknowledged, and code, of a reset that waits for it."""
         self.stop_code: int | None = None
         """Application error code of the peer's STOP_SENDING."""
         self.was_full = False
@@ -45,7 +48,7 @@ class SendStream:
     @property
     def writable(self) -> int:
         """Bytes that ``write`` would accept now."""
-        if self.fin or self.reset_code is not None:
+        if self.fin or self.reset_code is not None or self.held_reset is not None:
             return 0
         return max(0, self.buffer_limit - self.buffer.buffered)
 
@@ -57,7 +60,7 @@ class SendStream:
                 stream_id=self.stream_id,
                 code=self.stop_code,
             )
-        if self.fin or self.reset_code is not None:
+        if self.fin or self.reset_code is not None or self.held_reset is not None:
             raise StreamError(f"the sending side of stream {self.stream_id} is over", stream_id=self.stream_id)
         room = self.buffer_limit - self.buffer.buffered
         if len(data) > room:
@@ -68,10 +71,20 @@ class SendStream:
         self.fin = fin
         return len(data)
 
-    def reset(self, code: int) -> bool:
-        """Abandon the stream (§3.1). False when everything was acknowledged or it was reset before."""
+    def reset(self, code: int, keep: int = 0) -> bool:
+        """Abandon the stream (§3.1). False when everything was acknowledged or it was reset before.
+
+        The first ``keep`` bytes reach the peer all the same: the reset waits for them, since RESET_STREAM would let a
+        peer that has not read them yet forget them.
+        """
         if self.state >= SendState.DATA_RECVD:
             return False
+        if self.buffer.acked_to < keep:
+            self.held_reset = (keep, code)
+            self.buffer.truncate(keep)
+            self.fin = self.fin_sent
+            return True
+        self.held_reset = None
         self.state = SendState.RESET_SENT
         self.reset_code = code
         self.buffer.clear()
@@ -193,6 +206,9 @@ class SendStream:
         if self.fin_acked and buffer.acked_to == buffer.end:
             self.state = SendState.DATA_RECVD
             return True
+        if self.held_reset is not None:
+            keep, code = self.held_reset
+            return self.reset(code, keep) and self.reset_code is not None
         if self.was_full and 2 * buffer.buffered <= self.buffer_limit:
             self.was_full = False
             return True

@@ -152,9 +152,9 @@ class Stream:
         """End the sending side after what was written."""
         self.write(b"", fin=True)
 
-    def reset(self, code: int) -> None:
-        """Abandon the sending side (RESET_STREAM); nothing happens if it is over."""
-        self._sending().reset(code)
+    def reset(self, code: int, keep: int = 0) -> None:
+        """Abandon the sending side (RESET_STREAM) once the peer has the first ``keep`` bytes; nothing if it is over."""
+        self._sending().reset(code, keep)
         self._outbox.ring()
 
     # -- both ----------------------------------------------------------------------------------------------------

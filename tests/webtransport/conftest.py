@@ -17,7 +17,9 @@ from quicstack.environment import Environment
 from quicstack.tls.certificate import CertificateKey, CertificateStore
 from quicstack.tls.trust import Trust
 from quicstack.train import Path, Train
+from webtransport.app import ServerApp
 from webtransport.certificates import CertificatePair, generate_self_signed_cert
+from webtransport.config import ClientConfig, ServerConfig
 from webtransport.dialects import DIALECTS, DRAFT02, Dialect, FlowLimits, settings_to_send
 from webtransport.session_state import Session, SessionLimits
 from webtransport.session_table import SessionTable
@@ -174,3 +176,22 @@ def net(certificate: CertificatePair) -> Iterator[Callable[..., Net]]:
         return Net(certificate, **arguments)  # type: ignore[arg-type]
 
     yield make
+
+
+# Over real sockets
+
+
+@pytest.fixture
+def app(certificate: CertificatePair) -> ServerApp:
+    """A server application without routes."""
+    return ServerApp(config=ServerConfig.create(*certificate, max_sessions=8))
+
+
+@pytest.fixture
+def client_config(certificate: CertificatePair) -> Callable[..., ClientConfig]:
+    """Makes client configurations that believe the test's certificate, and nothing else."""
+
+    def make(**options: object) -> ClientConfig:
+        return ClientConfig.create(ca_certs=certificate.certfile, **options)  # type: ignore[arg-type]
+
+    return make

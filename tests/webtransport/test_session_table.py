@@ -490,6 +490,22 @@ def test_stream_codes_both_ways(net: Make, dialect: Dialect) -> None:
         sent.reset(code + 1)
 
 
+@ALL
+@pytest.mark.parametrize("lossy", [False, True])
+def test_a_reset_right_after_opening_arrives(net: Make, dialect: Dialect, lossy: bool) -> None:
+    n = net(client_dialects=(dialect,))
+    client, server = n.connect()
+    lost = iter([lossy])
+    n.drop = lambda train: train.path.remote[1] == 443 and next(lost, False)
+    sent = client.add_opened_stream(n.client.h3.open_webtransport_stream(client.session_id, unidirectional=True))
+    sent.write(b"never mind")
+    sent.reset(200)
+    n.run()
+    got = server.accept_stream(unidirectional=True)
+    with pytest.raises(Exception, match="code 200"):
+        got.read()
+
+
 def test_a_foreign_code_is_no_application_code(net: Make) -> None:
     n = net()
     client, server = n.connect()
