@@ -1,8 +1,8 @@
 """Drive a real, headless browser from Python: what chromium.py and firefox.py have in common.
 
 CDP for Chromium and WebDriver BiDi for Firefox are both JSON over one WebSocket, so there is no driver program, no Node
-and no patched browser between a test and the browser that people use. Everything here blocks; the servers under test run
-in a thread of their own.
+and no patched browser between a test and the browser that people use. Everything here blocks; the servers under test
+run in a thread of their own.
 """
 
 from __future__ import annotations
