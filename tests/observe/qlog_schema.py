@@ -286,7 +286,7 @@ EVENTS: dict[str, Checker] = {
                 "general",
             ),
         }
-    ),  # fmt: skip
+    ),
     "quic:key_updated": record(
         {"key_type": key_type, "?old": hexstring, "?new": hexstring, "?key_phase": uint64, "?trigger": key_trigger}
     ),
@@ -305,7 +305,7 @@ EVENTS: dict[str, Checker] = {
             "?loss_reduction_factor": number,
             "?persistent_congestion_threshold": uint16,
         }
-    ),  # fmt: skip
+    ),
     "quic:recovery_metrics_updated": record(
         {
             "?min_rtt": number,
@@ -319,7 +319,7 @@ EVENTS: dict[str, Checker] = {
             "?packets_in_flight": uint64,
             "?pacing_rate": uint64,
         }
-    ),  # fmt: skip
+    ),
     "quic:packet_lost": record(
         {
             "?header": packet_header,
