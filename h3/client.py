@@ -35,7 +35,8 @@ class Response:
     """A response whose header section is here; the content comes as it is read.
 
     Iterate over it, ``read`` it, or ``cancel`` it: an unread response holds its stream and a part of the flow control
-    window. ``async with`` cancels what was not read.
+    window. ``async with`` cancels what was not read. Content of the request that the server has not taken yet goes on
+    being sent meanwhile (RFC 9114 §4.1).
     """
 
     def __init__(self, exchange: AsyncExchange, sender: asyncio.Task[None] | None) -> None:
@@ -58,19 +59,10 @@ class Response:
 
     async def read(self, limit: int | None = None) -> bytes:
         """The rest of the content; with ``limit``, H3StreamError when it is longer."""
-        content = await self._exchange.read_all(limit)
-        await self._finish_sending()
-        return content
+        return await self._exchange.read_all(limit)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._exchange:
-            yield chunk
-        await self._finish_sending()
-
-    async def _finish_sending(self) -> None:
-        """The whole response is here; the rest of the request goes out all the same (RFC 9114 §4.1)."""
-        if self._sender is not None:
-            await self._sender
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._exchange.__aiter__()
 
     def cancel(self) -> None:
         """Want no more of it (RFC 9114 §4.1.1)."""

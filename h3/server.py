@@ -14,7 +14,7 @@ from quicstack.drivers.aio import AsyncConnection, AsyncServer
 from quicstack.errors import QuicstackError
 
 from .aio import AsyncExchange, AsyncH3, Body
-from .errors import H3ErrorCode
+from .errors import H3ErrorCode, InvalidMessage
 from .exchange import Exchange
 from .fields import joined_cookies
 from .headers import HeaderItems, Headers, encode_headers
@@ -121,7 +121,12 @@ class _Session:
         head = request.request
         if (head is not None and head.method == b"HEAD") or reply.status in (204, 304):
             body, trailers = None, []
-        request.send_headers(fields, end_stream=body is None and not trailers)
+        try:
+            request.send_headers(fields, end_stream=body is None and not trailers)
+        except InvalidMessage:
+            logger.exception("the reply to request %d cannot be sent", request.stream_id)
+            body, trailers = None, []
+            request.send_headers([(b":status", b"500")], end_stream=True)
         await exchange.write_body(body, trailers=trailers)
         if request.can_receive:
             request.stop(H3ErrorCode.H3_NO_ERROR)  # RFC 9114 §4.1: the response did not depend on the rest
