@@ -131,9 +131,7 @@ def read_ack(
         largest = smallest - gap - 2
         smallest = largest - length
         if smallest < 0:
-            raise TransportError(
-                TransportErrorCode.FRAME_ENCODING_ERROR, "ACK range below packet 0", frame_type
-            )
+            raise TransportError(TransportErrorCode.FRAME_ENCODING_ERROR, "ACK range below packet 0", frame_type)
         ranges.append((smallest, largest))
     ecn = None
     if frame_type == ACK_ECN:
@@ -144,9 +142,7 @@ def read_ack(
     return ranges, delay, ecn, pos
 
 
-def write_ack(
-    ranges: Sequence[tuple[int, int]], ack_delay: int, ecn: tuple[int, int, int] | None = None
-) -> bytes:
+def write_ack(ranges: Sequence[tuple[int, int]], ack_delay: int, ecn: tuple[int, int, int] | None = None) -> bytes:
     """§19.3. ``ranges`` as :func:`read_ack` gives them; ``ack_delay`` already divided by 2^ack_delay_exponent."""
     smallest, largest = ranges[0]
     parts = [
@@ -271,9 +267,7 @@ def read_streams_limit(data: bytes, pos: int, frame_type: int) -> tuple[int, int
     """§19.11 MAX_STREAMS and §19.14 STREAMS_BLOCKED: one count, at most 2^60."""
     limit, pos = read_varint(data, pos)
     if limit > MAX_STREAMS_LIMIT:
-        raise TransportError(
-            TransportErrorCode.FRAME_ENCODING_ERROR, f"stream count {limit} is above 2^60", frame_type
-        )
+        raise TransportError(TransportErrorCode.FRAME_ENCODING_ERROR, f"stream count {limit} is above 2^60", frame_type)
     return limit, pos
 
 
@@ -307,9 +301,7 @@ def read_new_connection_id(data: bytes, pos: int) -> tuple[int, int, bytes, byte
 
 
 def write_new_connection_id(sequence: int, retire_prior_to: int, cid: bytes, token: bytes) -> bytes:
-    return (
-        b"\x18" + encode_varint(sequence) + encode_varint(retire_prior_to) + bytes((len(cid),)) + cid + token
-    )
+    return b"\x18" + encode_varint(sequence) + encode_varint(retire_prior_to) + bytes((len(cid),)) + cid + token
 
 
 def read_path_data(data: bytes, pos: int) -> tuple[bytes, int]:

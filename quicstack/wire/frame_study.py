@@ -38,9 +38,7 @@ def parse_frames(payload: bytes) -> list[Frame]:
         frame_type, pos = f.read_frame_type(payload, pos)
         row = f.FRAMES.get(frame_type)
         if row is None:
-            raise TransportError(
-                TransportErrorCode.FRAME_ENCODING_ERROR, f"unknown frame {frame_type:#x}", frame_type
-            )
+            raise TransportError(TransportErrorCode.FRAME_ENCODING_ERROR, f"unknown frame {frame_type:#x}", frame_type)
         fields, pos = _read_fields(payload, pos, frame_type)
         frames.append(Frame(row.name, frame_type, fields, pos - start))
     return frames
@@ -88,8 +86,6 @@ def _read_fields(data: bytes, pos: int, frame_type: int) -> tuple[dict[str, obje
         case f.PATH_CHALLENGE | f.PATH_RESPONSE:
             return _named("data", f.read_path_data(data, pos))
         case f.CONNECTION_CLOSE | f.CONNECTION_CLOSE_APP:
-            return _named(
-                "error_code frame_type_at_fault reason", f.read_connection_close(data, pos, frame_type)
-            )
+            return _named("error_code frame_type_at_fault reason", f.read_connection_close(data, pos, frame_type))
         case _:
             return _named("data", f.read_datagram(data, pos, frame_type))

@@ -111,9 +111,7 @@ def write_long_header(
     return b"".join(parts)
 
 
-def write_version_negotiation(
-    dcid: bytes, scid: bytes, versions: Iterable[int], first_byte: int = 0xC0
-) -> bytes:
+def write_version_negotiation(dcid: bytes, scid: bytes, versions: Iterable[int], first_byte: int = 0xC0) -> bytes:
     """RFC 9000 §17.2.1. ``dcid`` is the SCID of the packet answered and the other way round."""
     return (
         bytes((LONG_HEADER | first_byte,))
