@@ -48,7 +48,10 @@ class ReceiveStream:
                 self._check_final_size(stop, False, frame_type)
             growth = stop - window.received
             window.receive(growth, frame_type)
-            self._connection_window.receive(growth, frame_type)
+            connection_window = self._connection_window
+            connection_window.receive(growth, frame_type)
+            if 2 * (connection_window.received - connection_window.consumed) > connection_window.size:
+                self._make_room()
         if self.state is ReceiveState.RECV and not fin and self.stop_code is None:
             return self.data.add(offset, data)
         self._check_final_size(stop, fin, frame_type)
@@ -143,6 +146,13 @@ class ReceiveStream:
                 self._max_stream_data = SentValue(self._write_max_stream_data)
             self._outbox.push(self._max_stream_data)
         if self._connection_window.consume(amount) and self._outbox.max_data is not None:
+            self._outbox.push(self._outbox.max_data)
+
+    def _make_room(self) -> None:
+        """Streams that nobody reads hold half of the connection's window: double it, as far as memory is allowed,
+        so that they do not block the others. Each of them is held back by its own window."""
+        window = self._connection_window
+        if window.grow(min(window.size, window.max_size - window.size)) and self._outbox.max_data is not None:
             self._outbox.push(self._outbox.max_data)
 
     def _discard(self) -> None:
