@@ -36,6 +36,10 @@ class AsyncExchange:
         """Something changed: whoever waits looks again."""
         self._changed.set()
 
+    def flush(self) -> None:
+        """Something was sent: the driver should look soon."""
+        self._session.flush()
+
     def check(self) -> None:
         """Raise what ended the exchange or the connection, if anything did."""
         if self.exchange.error is not None:

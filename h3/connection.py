@@ -73,8 +73,7 @@ class H3Connection:
         self.settings = settings or H3Settings()
         self.error: H3ConnectionError | None = None
         self.local_goaway: int | None = None
-        self._webtransport = enable_webtransport
-        self._implied_by = frozenset(connect_protocol_implied_by)
+        self._webtransport, self._implied_by = enable_webtransport, frozenset(connect_protocol_implied_by)
         self._random = random or (lambda n: bytes(range(7, 7 + n)))
         self._grease_left = grease
         self._critical = CriticalStreams(
@@ -220,23 +219,17 @@ class H3Connection:
         if stream.is_unidirectional or self.is_client:
             return PeerStream(stream)
         self._next_peer_id = max(self._next_peer_id, stream.id + 4)
-        self._critical.control.earn()
         exchange = self._add_exchange(stream, None)
         exchange.priority_update = self._critical.control.priorities.pop(stream.id, None)
         return exchange
 
     def _add_exchange(self, stream: Stream, request_method: bytes | None) -> Exchange:
-        reader = MessageReader(
-            stream,
-            decode=self._critical.decoder.decode,
-            max_section_size=self.settings.max_field_section_size,
-            request_method=request_method,
-            extended_connect=self.settings.enable_connect_protocol,
-            webtransport=self._webtransport,
-        )
+        decode, webtransport = self._critical.decoder.decode, self._webtransport
+        reader = MessageReader(stream, self.settings, decode, request_method=request_method, webtransport=webtransport)
         exchange = Exchange(self, stream, reader)
         stream.owner = exchange
         self._exchanges[stream.id] = exchange
+        self._critical.control.earn()
         for payload in self._early_datagrams.take(stream.id):
             exchange.receive_datagram(payload)
         return exchange
@@ -249,11 +242,11 @@ class H3Connection:
             self._changed.pop(stream.id, None)
             check_session_id(exchange.webtransport_session)
             self._hand_over(stream, exchange.webtransport_session, result)
-        elif not self._is_beyond_goaway(exchange):
-            if exchange.is_known:
-                self._changed[stream.id] = exchange
-            if stream.reset_code is not None and not exchange.at_end and exchange.error is None:
-                self._on_peer_reset(exchange, stream.reset_code)
+            return
+        if stream.reset_code is not None and not exchange.at_end and exchange.error is None:
+            self._on_peer_reset(exchange, stream.reset_code)
+        if exchange.is_known and not self._is_beyond_goaway(exchange):
+            self._changed[stream.id] = exchange
 
     def _is_beyond_goaway(self, exchange: Exchange) -> bool:
         """RFC 9114 §5.2: a request above the identifier of our GOAWAY is refused, and nobody hears of it."""
@@ -267,8 +260,10 @@ class H3Connection:
         is_retriable = self.is_client and code == H3ErrorCode.H3_REQUEST_REJECTED
         exchange.error = H3StreamError(code, "reset by the peer", by_peer=True, is_retriable=is_retriable)
         self.abandon_section(exchange)
-        if not self.is_client and exchange.can_send:
-            self._reset_budget.spend()
+        if not self.is_client:
+            self._reset_budget.spend(int(exchange.can_send))
+            if exchange.headers is None:  # nobody above knows of it, so it ends here (RFC 9114 §4.1.1)
+                exchange.cancel(H3ErrorCode.H3_REQUEST_REJECTED)
 
     def _forget_if_finished(self, exchange: Exchange) -> None:
         if exchange.stream.finished and self._exchanges.pop(exchange.stream_id, None) is not None:
@@ -276,8 +271,9 @@ class H3Connection:
 
     def _on_peer_stream(self, peer: PeerStream, result: H3Ready) -> None:
         stream = peer.stream
-        if peer.type is None and stream.reset_code is not None:
-            return  # RFC 9114 §6.2: before its type is known a stream may go away
+        if peer.type not in CRITICAL_STREAM_TYPES and stream.reset_code is not None:
+            peer.drop()
+            return
         if peer.read_type(is_client=self.is_client):
             if peer.type in CRITICAL_STREAM_TYPES:
                 self._critical.claim(peer.type, stream)
@@ -287,10 +283,10 @@ class H3Connection:
                 return
         if peer.type in CRITICAL_STREAM_TYPES:
             self._receive_critical(peer.type)
-        elif peer.type is not None and stream.reset_code is None:
-            session_id = peer.read_session_id()
-            if session_id is not None:
-                self._hand_over(stream, session_id, result)
+        elif peer.type is not None and (session_id := peer.read_session_id()) is not None:
+            self._hand_over(stream, session_id, result)
+        elif stream.at_end:
+            peer.drop()
 
     def _hand_over(self, stream: Stream, session_id: int, result: H3Ready) -> None:
         """From here on the stream belongs to the layer above."""
@@ -338,8 +334,11 @@ class H3Connection:
             stream_id, payload = read_datagram(data)
             exchange = self._exchanges.get(stream_id)
             if exchange is not None:
-                self.guard(exchange, partial(exchange.receive_datagram, payload))
                 self._changed[stream_id] = exchange
+                try:
+                    exchange.receive_datagram(payload)
+                except H3StreamError as error:
+                    exchange.fail(error)
             elif not self.is_client and stream_id >= self._next_peer_id:
                 self._early_datagrams.add(stream_id, payload)
             # else: the request is over, and so are its datagrams

@@ -329,8 +329,9 @@ class Exchange:
 
     @property
     def is_known(self) -> bool:
-        """There is something to tell the application: a request, or why none will come."""
-        return self._host.is_client or self._reader.fields is not None or self.error is not None
+        """There is something to tell the application: a request, or what was wrong with it."""
+        is_refused = self.error is not None and not self.error.by_peer
+        return self._host.is_client or self._reader.fields is not None or is_refused
 
     @property
     def webtransport_session(self) -> int | None:

@@ -14,6 +14,7 @@ from .errors import H3ConnectionError, H3ErrorCode, H3StreamError, malformed
 from .fields import RequestHead, ResponseHead, validate_request, validate_response, validate_trailers
 from .frames import RESERVED_FRAME_TYPES, FrameType, VarintReader
 from .qpack import Fields
+from .settings import H3Settings
 
 __all__ = ["MessageReader"]
 
@@ -40,14 +41,13 @@ class MessageReader:
     __slots__ = (
         "_body_left",
         "_decode",
-        "_extended_connect",
         "_idle_frames",
         "_ignored_bytes",
         "_is_first",
         "_length",
-        "_max_section_size",
         "_payload",
         "_request_method",
+        "_settings",
         "_stream",
         "_type",
         "_varints",
@@ -67,18 +67,16 @@ class MessageReader:
     def __init__(
         self,
         stream: Stream,
-        *,
+        settings: H3Settings,
         decode: Callable[[int, bytes], Fields | None],
-        max_section_size: int,
+        *,
         request_method: bytes | None,
-        extended_connect: bool,
         webtransport: bool,
     ) -> None:
         self._stream = stream
         self._decode = decode
-        self._max_section_size = max_section_size
+        self._settings = settings
         self._request_method = request_method
-        self._extended_connect = extended_connect
         self._webtransport = webtransport
         self._varints = VarintReader(stream)
         self._is_first = True
@@ -189,10 +187,11 @@ class MessageReader:
             self._count_idle(0 if length else 1, 0)
             return
         if frame_type == FrameType.HEADERS:
-            if length > self._max_section_size:
+            limit = self._settings.max_field_section_size
+            if length > limit:
                 raise H3StreamError(
                     H3ErrorCode.H3_EXCESSIVE_LOAD,
-                    f"encoded field section has {length} bytes, {self._max_section_size} are allowed",
+                    f"encoded field section has {length} bytes, {limit} are allowed",
                 )
         else:
             self._count_idle(1, length)
@@ -231,7 +230,7 @@ class MessageReader:
             validate_trailers(fields)
             self.trailers = fields
         elif self._request_method is None:
-            self.request = validate_request(fields, extended_connect=self._extended_connect)
+            self.request = validate_request(fields, extended_connect=self._settings.enable_connect_protocol)
             self.is_tunnel = self.request.is_connect
             self.content_length_left = None if self.is_tunnel else self.request.content_length
             self.fields = fields

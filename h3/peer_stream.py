@@ -47,6 +47,11 @@ class PeerStream:
         """The type announces a session id."""
         return self.type == (StreamType.WT_STREAM if self.stream.is_unidirectional else FrameType.WT_STREAM)
 
+    def drop(self) -> None:
+        """RFC 9114 §6.2: a stream may end before its header is complete; then nothing happens, on our side either."""
+        if self.stream.can_send:
+            self.stream.reset(H3ErrorCode.H3_NO_ERROR)
+
     def read_session_id(self) -> int | None:
         """The id of the session that the stream belongs to, once it is there."""
         session_id = self._varints.next()

@@ -316,8 +316,8 @@ class FieldEncoder:
 
         With ``can_instruct=False`` nothing is inserted: for when the encoder stream lacks credit (RFC 9204 §2.1.3).
         """
+        self._budget.earn(256)
         if self._is_dynamic and can_instruct:
-            self._budget.earn(256)
             return self._encoder.encode(stream_id, fields)
         return self._static_encoder.encode(stream_id, fields)
 

@@ -48,6 +48,7 @@ class Request:
         self.authority = (head.authority or b"").decode("latin-1")
         self.path = (head.path or b"").decode("latin-1")
         self.headers = Headers(joined_cookies(exchange.exchange.headers or []))
+        self._is_invited = (self.headers.get("expect") or "").lower() != "100-continue"
 
     @property
     def trailers(self) -> Headers | None:
@@ -56,10 +57,19 @@ class Request:
 
     async def read(self, limit: int | None = None) -> bytes:
         """The rest of the content; with ``limit``, H3StreamError when it is longer."""
+        self._invite()
         return await self._exchange.read_all(limit)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
+        self._invite()
         return self._exchange.__aiter__()
+
+    def _invite(self) -> None:
+        """RFC 9110 §10.1.1: a client may wait with its content until it hears that it is wanted."""
+        if not self._is_invited:
+            self._is_invited = True
+            self.send_informational(100)
+            self._exchange.flush()
 
     def send_informational(self, status: int, headers: HeaderItems = ()) -> None:
         """An interim response: 103 (Early Hints), for one. The final one is what the handler returns."""

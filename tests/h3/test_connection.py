@@ -288,7 +288,8 @@ def test_a_request_reset_while_blocked_is_cancelled(scripted: Scripted) -> None:
     peer.writes(encoder, INSERT)
     (output,) = (data for i, data in peer.received.items() if i & 3 == 3 and data[0] == StreamType.QPACK_DECODER)
     assert bytes(output) == b"\x03\x40\x01"  # Stream Cancellation, then Insert Count Increment
-    assert side.exchanges == [] and peer.quic.closed is None
+    assert side.exchanges == side.h3.exchanges == [] and peer.quic.closed is None
+    assert stream.finished and stream.reset_code == H3ErrorCode.H3_REQUEST_REJECTED
 
 
 def test_unread_content_does_not_stop_the_streams_that_matter(both: Scripted) -> None:
@@ -335,6 +336,25 @@ def test_webtransport_streams_are_handed_over(scripted: Scripted, role: str, uni
     assert side.exchanges == [] and side.h3.exchanges == []
     peer.writes(stream, b"more", fin=True)
     assert handed.read() == b"more" and handed.at_end
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_streams_that_are_reset_inside_their_header_leave_nothing(scripted: Scripted, role: str, cut: int) -> None:
+    side, peer = scripted(role, enable_webtransport=True)
+    header = (encode_varint(0x41) + encode_varint(1 << 20))[:cut]
+    for _ in range(300):  # more than the limit of streams: each must be over for the next one to be allowed
+        stream = peer.opens(header)
+        stream.reset(0)
+        side.pair.run()
+    assert stream.finished and side.webtransport == [] and side.h3.exchanges == []
+
+
+def test_a_servers_stream_that_ends_inside_its_header_is_dropped(scripted: Scripted) -> None:
+    side, peer = scripted("client", enable_webtransport=True)
+    stream = peer.opens(b"\x40\x41\x80", fin=True)
+    side.pair.run()
+    assert stream.finished and peer.quic.closed is None
 
 
 def test_our_webtransport_streams_carry_the_header(both: Scripted) -> None:

@@ -30,6 +30,28 @@ async def test_what_a_handler_sees(serving: Serving) -> None:
         assert request.connection.remote_address[0] == "127.0.0.1"
 
 
+async def test_a_client_that_waits_for_an_invitation(serving: Serving) -> None:
+    async def handler(request: Request) -> Reply:
+        return Reply(200, body=await request.read()) if request.path == "/" else Reply(413)
+
+    async with serving(handler) as (client, _):
+        fields = [
+            (b":method", b"PUT"),
+            (b":scheme", b"https"),
+            (b":authority", b"localhost"),
+            (b"expect", b"100-continue"),
+        ]
+        exchange = await client.session.request([*fields[:3], (b":path", b"/"), fields[3]])
+        await exchange.wait_for(lambda: exchange.exchange.informational)
+        assert exchange.exchange.informational == [(100, [(b":status", b"100")])]
+        await exchange.write(b"wanted", end_stream=True)
+        assert await exchange.read_all() == b"wanted"
+        exchange = await client.session.request([*fields[:3], (b":path", b"/refused"), fields[3]])
+        await exchange.wait_for(lambda: exchange.exchange.status)
+        assert (exchange.exchange.status, exchange.exchange.informational) == (413, [])
+        exchange.cancel()
+
+
 async def test_a_handler_that_fails_answers_500(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
     async def handler(request: Request) -> Reply:
         raise RuntimeError("on purpose")
