@@ -133,6 +133,7 @@ class EchoServer(ServerThread):
         what = await _order(stream)
         if what["do"] == "reset":
             stream.reset(what["code"])
+            await (await session.create_unidirectional_stream()).write_all(b"it was reset")
         elif what["do"] == "stop":
             stream.stop_sending(what["code"])
         else:

@@ -213,11 +213,16 @@ const checks = {
     return chosen;
   },
 
-  // The server resets the direction that the page reads.
-  async resetByServer({ code, ...target }) {
+  // The server resets the direction that the page reads, and says so on another stream; if `late`, the page waits for
+  // that before it reads.
+  async resetByServer({ code, late, ...target }) {
     const transport = session(target);
     await transport.ready;
     const { stream } = await order(transport, { do: "reset", code });
+    if (late) {
+      await readAll((await transport.incomingUnidirectionalStreams.getReader().read()).value);
+      await sleep(50);
+    }
     const seen = await outcome(readAll(stream.readable));
     transport.close();
     return seen;
