@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -23,8 +22,6 @@ from webtransport.session_state import Session, SessionState
 __all__ = ["WebTransportClient"]
 
 DEFAULT_PORT = 443
-RELEASE_TIMEOUT = 0.5
-"""How long the closing of connections may keep ``close`` from returning, so that no socket outlives the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +194,7 @@ class WebTransportClient:
     def _drop(self, link: Link, code: ErrorCode = ErrorCode.H3_NO_ERROR) -> None:
         if self._links.pop(link, None) is not None:
             link.close(code)
-            self._closing = {link for link in self._closing if not link.connection.engine.terminated} | {link}
+            self._closing = {one for one in self._closing if not one.connection.engine.terminated} | {link}
 
     async def close(self) -> None:
         """End every session with code 0, and their connections."""
@@ -210,9 +207,8 @@ class WebTransportClient:
         for link in list(self._links):
             self._drop(link)
         closing, self._closing = self._closing, set()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(RELEASE_TIMEOUT):
-                await asyncio.gather(*(link.connection.wait_released() for link in closing))
+        for link in closing:
+            link.connection.release()  # no socket outlives the event loop
         await asyncio.sleep(0)  # asyncio closes transports one turn later
 
     async def __aenter__(self) -> WebTransportClient:

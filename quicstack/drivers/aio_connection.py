@@ -43,6 +43,9 @@ class ConnectionDriver(Protocol):
 
     def local_address(self, connection: Connection) -> Address: ...
 
+    def release(self) -> None:
+        """Close the sockets now if only connections that are closing use them, and no others will come."""
+
 
 class AsyncConnection:
     """``engine`` is the connection itself; whoever calls it directly calls ``flush`` afterwards."""
@@ -119,6 +122,14 @@ class AsyncConnection:
         """Until nothing of it is left: closing and draining are over and, on a client, the socket is closed."""
         while not self._is_released:
             await self._state.wait()
+
+    def release(self) -> None:
+        """Let go of a connection that is closed: a client's socket does not stay open for what the peer still sends.
+
+        RFC 9000 §10.2 permits it; if CONNECTION_CLOSE was lost, the peer learns of the end by its idle timeout.
+        """
+        if self.engine.closed is not None:
+            self._driver.release()
 
     def ping(self) -> None:
         """Make the peer acknowledge something; keeps the connection from becoming idle."""

@@ -224,6 +224,11 @@ class LoopDriver:
         self._connections.clear()
         self._finished.open()
 
+    def release(self) -> None:
+        """``finish`` without waiting for closing and draining, if that is all that is left to do."""
+        if self._is_last and all(connection.closed is not None for connection in self.endpoint.connections):
+            self.finish()
+
     async def wait_finished(self) -> None:
         """Until the sockets are closed."""
         while not self._is_finished:
