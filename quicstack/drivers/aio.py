@@ -195,11 +195,14 @@ async def serve(
     for name in wildcards(host):
         addresses += await resolve(name, port, loop)
     server = AsyncServer(endpoint, loop, on_connection)
+    sockets = deque(_bind_all(list(dict.fromkeys(addresses)), options or UdpOptions(), falls_back=not host))
     try:
-        for udp in _bind_all(addresses, options or UdpOptions(), falls_back=not host):
-            await carry(server.driver, udp, datagram_endpoint)
+        while sockets:
+            await carry(server.driver, sockets.popleft(), datagram_endpoint)
     except BaseException:
         server.driver.finish()
+        for udp in sockets:
+            udp.close()
         raise
     return server
 

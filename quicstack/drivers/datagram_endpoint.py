@@ -31,6 +31,7 @@ class DatagramCarrier(asyncio.DatagramProtocol):
         self._received: deque[Train] = deque()
         self._is_turn_due = False
         self._is_full = False
+        self._is_closed = False
         self._error: OSError | None = None
         self._transport: asyncio.DatagramTransport | None = None
 
@@ -38,6 +39,8 @@ class DatagramCarrier(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.DatagramTransport, transport)
+        if self._is_closed:
+            self._transport.abort()
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         if len(self._received) < MAX_RECEIVED:
@@ -93,6 +96,8 @@ class DatagramCarrier(asyncio.DatagramProtocol):
         return None
 
     def close(self) -> None:
+        """Close the transport, as soon as there is one."""
+        self._is_closed = True
         self._received.clear()
         if self._transport is not None and not self._driver.loop.is_closed():
             self._transport.abort()
@@ -105,6 +110,9 @@ async def open_datagram_endpoint(driver: LoopDriver, udp: UdpSocket) -> None:
     carrier = DatagramCarrier(driver, udp)
     try:
         await driver.loop.create_datagram_endpoint(lambda: carrier, sock=udp.socket)
+    except asyncio.CancelledError:
+        carrier.close()  # the transport exists and owns the socket, though nobody has it yet
+        raise
     except BaseException:
         udp.close()
         raise

@@ -6,9 +6,11 @@ import asyncio
 import datetime
 import gc
 import ipaddress
+import itertools
 import os
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -118,3 +120,24 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
         return result
 
     yield run
+
+
+@types.coroutine
+def cancelled_at(coroutine: Coroutine[Any, Any, Any], point: int) -> Generator[Any, Any, bool]:
+    """Run ``coroutine`` and cancel it where it suspends for the ``point``-th time. False if it never did so often."""
+    for suspensions in itertools.count():
+        try:
+            waited_for = coroutine.send(None) if suspensions != point + 1 else coroutine.throw(asyncio.CancelledError())
+        except StopIteration:
+            return False
+        except asyncio.CancelledError:
+            return True
+        if suspensions == point:
+            continue
+        yield waited_for
+    raise AssertionError
+
+
+@pytest.fixture(name="cancelled_at")
+def cancelled_at_fixture() -> Callable[..., Any]:
+    return cancelled_at

@@ -7,8 +7,7 @@ import dataclasses
 import gc
 import itertools
 import socket
-import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -229,6 +228,15 @@ def _sockets() -> int:
     return sum(isinstance(thing, UdpSocket) and thing.fileno() >= 0 for thing in gc.get_objects())
 
 
+async def _until_only(sockets: int) -> None:
+    """A transport closes its socket a few turns of the loop after it was told to."""
+    for _ in range(10):
+        if _sockets() == sockets:
+            return
+        await asyncio.sleep(0)
+    assert _sockets() == sockets
+
+
 def test_no_protocol_in_common(run: Run, pair: Any, echo: Any) -> None:
     configuration = dataclasses.replace(pair.client, alpn_protocols=("other",))
 
@@ -245,27 +253,19 @@ def test_no_protocol_in_common(run: Run, pair: Any, echo: Any) -> None:
 # -- cancellation ------------------------------------------------------------------------------------------------
 
 
-@types.coroutine
-def cancelled_at(coroutine: Coroutine[Any, Any, Any], point: int) -> Generator[Any, Any, bool]:
-    """Run ``coroutine`` and cancel it where it suspends for the ``point``-th time. False if it never did so often."""
-    for suspensions in itertools.count():
-        try:
-            waited_for = coroutine.send(None) if suspensions != point + 1 else coroutine.throw(asyncio.CancelledError())
-        except StopIteration:
-            return False
-        except asyncio.CancelledError:
-            return True
-        if suspensions == point:
-            continue
-        yield waited_for
-    raise AssertionError
-
-
-def test_a_cancelled_connect_closes_what_it_opened(run: Run, pair: Any, echo: Any) -> None:
+@pytest.mark.parametrize("datagram_endpoint", [False, True])
+def test_a_cancelled_connect_closes_what_it_opened(
+    run: Run, pair: Any, echo: Any, cancelled_at: Any, datagram_endpoint: bool
+) -> None:
     async def scenario() -> int:
         async with await serve("127.0.0.1", 0, configuration=pair.server, on_connection=echo) as server:
             for point in itertools.count():
-                attempt = connect("localhost", port_of(server), configuration=pair.client)
+                attempt = connect(
+                    "localhost",
+                    port_of(server),
+                    configuration=pair.client,
+                    datagram_endpoint=datagram_endpoint,
+                )
                 opened: list[AsyncConnection] = []
 
                 async def keep(attempt: Any = attempt, opened: list[AsyncConnection] = opened) -> None:
@@ -273,12 +273,69 @@ def test_a_cancelled_connect_closes_what_it_opened(run: Run, pair: Any, echo: An
 
                 if not await cancelled_at(keep(), point):
                     break
-                assert _sockets() == len(server.addresses)
+                await _until_only(len(server.addresses))
             opened[0].close()
             await opened[0].wait_released()
             return point
 
     assert run(scenario()) > 1
+
+
+@pytest.mark.parametrize("datagram_endpoint", [False, True])
+def test_a_cancelled_serve_leaves_no_socket(
+    run: Run, pair: Any, echo: Any, cancelled_at: Any, datagram_endpoint: bool
+) -> None:
+    async def scenario() -> None:
+        for point in itertools.count():
+            served: list[AsyncServer] = []
+
+            async def keep(served: list[AsyncServer] = served) -> None:
+                server = await serve(
+                    ["127.0.0.1", "localhost", "127.0.0.2"],
+                    0,
+                    configuration=pair.server,
+                    on_connection=echo,
+                    datagram_endpoint=datagram_endpoint,
+                )
+                served.append(server)
+
+            if not await cancelled_at(keep(), point):
+                break
+            await _until_only(0)
+        served[0].close()
+        await served[0].wait_closed()
+
+    run(scenario())
+
+
+def test_every_wait_of_a_connection_can_be_cancelled_wherever_it_suspends(
+    run: Run, pair: Any, echo: Any, cancelled_at: Any
+) -> None:
+    async def scenario() -> None:
+        configuration = dataclasses.replace(pair.server, initial_max_streams_bidi=1)
+        async with await serve("127.0.0.1", 0, configuration=configuration, on_connection=echo) as server:
+            async with await connect("127.0.0.1", port_of(server), configuration=pair.client) as connection:
+                stream = await connection.open_stream()
+                for wait in (
+                    stream.read,
+                    stream.read_all,
+                    stream.__anext__,
+                    connection.open_stream,
+                    connection.accept_stream,
+                    connection.receive_datagram,
+                    connection.wait_closed,
+                    connection.wait_released,
+                ):
+                    assert await cancelled_at(wait(), 0), wait
+                # All of it still works.
+                connection.send_datagram(b"?")
+                assert await connection.receive_datagram() == b"echo ?"
+                await stream.write_all(b"?")
+                assert await stream.read_all() == b"echo ?"
+                assert (await connection.open_stream()).id == 4
+            await connection.wait_released()
+
+    run(scenario())
 
 
 def test_a_cancelled_task_leaves_the_loop_clean(run: Run, pair: Any) -> None:
