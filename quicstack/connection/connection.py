@@ -117,6 +117,9 @@ class Connection:
         outbox.ready = []
         for stream in streams:
             stream.is_ready = False
+            if stream.finished:
+                outbox.touched.append(stream)
+                outbox.ring()
         ready = Ready(streams, outbox.datagrams, outbox.streams_allowed, outbox.state_changed)
         outbox.datagrams = outbox.streams_allowed = outbox.state_changed = False
         return ready

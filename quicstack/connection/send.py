@@ -15,6 +15,7 @@ from quicstack.train import Train
 from quicstack.transport.packet_protection import AEAD_TAG_LENGTH
 from quicstack.transport.packet_space import PacketSpace
 from quicstack.transport.path import PathState
+from quicstack.transport.stream import Stream
 from quicstack.wire import frame
 from quicstack.wire.packet import FIXED_BIT, MIN_INITIAL_DATAGRAM, write_long_header
 from quicstack.wire.packet_number import packet_number_length
@@ -170,7 +171,7 @@ def _fill_streams(state: ConnectionState, room: int, out: list[bytes], records: 
                     stream.is_sending = True
                     sending.appendleft(stream)
                     break
-                _note_blocked(state, stream.id)
+                _note_blocked(state, stream)
             continue
         out.append(written[0])
         records.append((STREAM, stream, *written[1]))
@@ -179,15 +180,12 @@ def _fill_streams(state: ConnectionState, room: int, out: list[bytes], records: 
     return room
 
 
-def _note_blocked(state: ConnectionState, stream_id: int) -> None:
+def _note_blocked(state: ConnectionState, stream: Stream) -> None:
     """RFC 9000 §4.1: tell the peer what we wait for; once for each limit."""
-    stream = state.streams.streams.get(stream_id)
-    if stream is None or stream.send is None:
-        return
-    stream.send.note_blocked()
+    if stream.send is not None:
+        stream.send.note_blocked()
     window = state.streams.send_window
-    buffer = stream.send.buffer
-    if window.used >= window.limit and buffer.next < buffer.end and window.blocked_at != window.limit:
+    if state.streams.wait_for_credit(stream) and window.blocked_at != window.limit:
         window.blocked_at = window.limit
         if state.data_blocked is not None:
             state.outbox.push(state.data_blocked)

@@ -73,12 +73,13 @@ class AckTracker:
         """All packets that one read brought are in: decide when to acknowledge them."""
         if self.unacked >= 2 or (self.unacked and self.immediate):
             self.ack_due = True
-        elif self.unacked and self.ack_deadline is None:
+        elif self.unacked and not self.ack_due and self.ack_deadline is None:
             self.ack_deadline = now + self.max_ack_delay
 
     def on_timeout(self, now: float) -> None:
         if self.ack_deadline is not None and now >= self.ack_deadline:
             self.ack_due = True
+            self.ack_deadline = None  # it is due until it is sent, also if the path has no room for it now
 
     def write(self, now: float, exponent: int, capacity: int) -> bytes | None:
         """An ACK frame of at most ``capacity`` bytes for everything not yet known to be reported, or None."""

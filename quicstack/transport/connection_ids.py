@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from quicstack.errors import TransportError, TransportErrorCode
 from quicstack.transport.outbox import Outbox, SentValue
 from quicstack.wire import frame
+from quicstack.wire.ranges import RangeSet
 
 __all__ = ["LocalConnectionIds", "PeerConnectionId", "PeerConnectionIds", "stateless_reset_token"]
 
 MAX_ISSUED = 4
 """Connection IDs we keep active at the peer, whatever larger limit it names (§5.1.1 leaves that to the issuer)."""
+
+
+MAX_RETIRED_RANGES = 64
+"""Gaps that a peer may leave between the sequence numbers of its IDs before we stop remembering them."""
 
 
 def stateless_reset_token(key: bytes, cid: bytes) -> bytes:
@@ -24,7 +29,8 @@ def stateless_reset_token(key: bytes, cid: bytes) -> bytes:
 class LocalConnectionIds:
     """IDs the peer puts on packets to us. Changes go up as values: :meth:`take_changes` feeds the routing table."""
 
-    __slots__ = ("_added", "_generate", "_next", "_outbox", "_removed", "_reset_token", "active", "first", "length")
+    __slots__ = ("_added", "_frames", "_generate", "_next", "_outbox", "_removed", "_reset_token", "active", "first",
+                 "length")  # fmt: skip
 
     def __init__(
         self, first: bytes, generate: Callable[[], bytes], reset_token: Callable[[bytes], bytes], outbox: Outbox
@@ -39,6 +45,7 @@ class LocalConnectionIds:
         self._next = 1
         self._added: list[bytes] = [first]
         self._removed: list[bytes] = []
+        self._frames: dict[int, SentValue] = {}  # by sequence number, of the active ones
 
     def issue(self, peer_limit: int) -> None:
         """Supply IDs up to the peer's active_connection_id_limit (§5.1.1). None if ours are empty (§19.15)."""
@@ -50,7 +57,9 @@ class LocalConnectionIds:
             cid = self._generate()
             self.active[sequence] = cid
             self._added.append(cid)
-            self._outbox.push(SentValue(lambda sequence=sequence, cid=cid: self._write(sequence, cid)))  # type: ignore[misc]
+            value = SentValue(lambda sequence=sequence, cid=cid: self._write(sequence, cid))  # type: ignore[misc]
+            self._frames[sequence] = value
+            self._outbox.push(value)
 
     def _write(self, sequence: int, cid: bytes) -> bytes | None:
         if sequence not in self.active:
@@ -58,9 +67,11 @@ class LocalConnectionIds:
         return frame.write_new_connection_id(sequence, 0, cid, self._reset_token(cid))
 
     def retire(self, sequence: int, packet_dcid: bytes, peer_limit: int) -> None:
-        """RETIRE_CONNECTION_ID (§19.16): an ID never issued, or the one the packet came under, is a violation."""
-        if sequence >= self._next:
-            reason = f"connection ID {sequence} was never issued"
+        """RETIRE_CONNECTION_ID (§19.16): an ID never sent, or the one the packet came under, is a violation."""
+        value = self._frames.get(sequence)
+        if sequence >= self._next or (value is not None and value.packet_number < 0):
+            # One that still waits to be sent counts, or guessing numbers would make us queue without end.
+            reason = f"connection ID {sequence} was never sent"
             raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, reason, frame.RETIRE_CONNECTION_ID)
         cid = self.active.get(sequence)
         if cid is None:
@@ -69,6 +80,7 @@ class LocalConnectionIds:
             reason = f"connection ID {sequence} is retired by a packet that uses it"
             raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, reason, frame.RETIRE_CONNECTION_ID)
         del self.active[sequence]
+        self._frames.pop(sequence, None)
         self._removed.append(cid)
         self.issue(peer_limit)
 
@@ -94,7 +106,8 @@ class PeerConnectionId:
 class PeerConnectionIds:
     """IDs the peer has issued; ``current`` is on our packets."""
 
-    __slots__ = ("_limit", "_outbox", "_retire_prior_to", "_retiring", "_seen", "current", "spare", "tokens_changed")
+    __slots__ = ("_limit", "_outbox", "_retire_prior_to", "_retired", "_retiring", "_seen", "current", "spare",
+                 "tokens_changed")  # fmt: skip
 
     def __init__(self, first: bytes, limit: int, outbox: Outbox) -> None:
         self.current = PeerConnectionId(0, first)
@@ -103,14 +116,15 @@ class PeerConnectionIds:
         self._outbox = outbox
         self._retire_prior_to = 0
         self._retiring: dict[int, SentValue] = {}
+        self._retired = RangeSet()  # sequence numbers, so that a frame that comes again revives nothing
         self._seen: dict[int, bytes] = {0: first}
         self.tokens_changed = False
         """The set of reset tokens is another one than when the flag was cleared."""
 
     @property
     def reset_tokens(self) -> list[bytes]:
-        """Tokens by which a stateless reset of this connection is recognised (§10.3.1)."""
-        return [known.reset_token for known in (self.current, *self.spare) if known.reset_token is not None]
+        """Tokens by which a stateless reset is recognised: of IDs in use, not of spare or retired ones (§10.3.1)."""
+        return [] if self.current.reset_token is None else [self.current.reset_token]
 
     def replace_first(self, cid: bytes) -> None:
         """The peer chose its Source Connection ID (§7.2), or a Retry did."""
@@ -127,12 +141,13 @@ class PeerConnectionIds:
                 self._fail(TransportErrorCode.PROTOCOL_VIOLATION, f"connection ID {sequence} changed")
         elif cid in self._seen.values():
             self._fail(TransportErrorCode.PROTOCOL_VIOLATION, f"connection ID {sequence} repeats an earlier one")
+        elif sequence in self._retired:
+            pass  # a copy that comes late
         elif sequence < self._retire_prior_to:
             self._retire(sequence)  # §19.15: asked back before it came
         else:
             self._seen[sequence] = cid
             self.spare.append(PeerConnectionId(sequence, cid, token))
-            self.tokens_changed = True
         if retire_prior_to > self._retire_prior_to:
             self._retire_prior_to = retire_prior_to
             self._retire_old()
@@ -171,6 +186,10 @@ class PeerConnectionIds:
         # CVE-2024-22189: a peer that never acknowledges could make this queue grow without end.
         if len(self._retiring) >= 4 * self._limit:
             self._fail(TransportErrorCode.CONNECTION_ID_LIMIT_ERROR, "too many retirements are unacknowledged")
+        self._retired.add(sequence, sequence + 1)
+        if len(self._retired) > MAX_RETIRED_RANGES:
+            # §5.1.1: sequence numbers rise by one, so what was retired lies close together
+            self._fail(TransportErrorCode.CONNECTION_ID_LIMIT_ERROR, "sequence numbers with too many gaps")
         value = SentValue(
             lambda: frame.write_limit(frame.RETIRE_CONNECTION_ID, sequence),
             lambda: self._on_retired(sequence),

@@ -12,8 +12,8 @@ __all__ = ["CryptoStream"]
 
 MAX_BUFFERED = 1 << 16
 """RFC 9000 §7.5 asks for 4096 at least; a chain of certificates with post-quantum shares takes more."""
-MAX_GAPS = 64
-"""Disjoint ranges held back; a peer that scatters more is not sending a handshake."""
+MAX_GAPS = 2048
+"""Disjoint ranges held back: what 4096 bytes in any order can take. More is no handshake."""
 
 
 class CryptoStream:

@@ -68,16 +68,22 @@ class ReceiveWindow:
             )
 
     def consume(self, amount: int) -> bool:
-        """Bytes were read or discarded. True when the peer should be told a new limit: half the window is used up."""
+        """Bytes were read or discarded. True when the peer should be told a new limit: half the window is used up.
+
+        Or when the peer has nearly reached the limit, because the other half lies in streams that nobody reads.
+        """
         self.consumed += amount
-        return 2 * (self.limit - self.consumed) <= self.size
+        size = self.size
+        if 2 * (self.limit - self.consumed) <= size:
+            return True
+        return 8 * (self.limit - self.received) < size and 16 * (self.consumed + size - self.limit) >= size
 
     def raise_limit(self, now: float, smoothed_rtt: float) -> int:
         """The new limit to announce, after the window grew if the reader is fast enough to deserve it."""
         if self._updated_at is not None and self.size < self.max_size:
             elapsed = now - self._updated_at
             rate_window = (self.consumed - self._updated_consumed) * 2 * smoothed_rtt
-            if rate_window >= self.size * elapsed:
+            if rate_window > self.size * elapsed:
                 self.grow(min(self.size, self.max_size - self.size))
         self._updated_at = now
         self._updated_consumed = self.consumed

@@ -8,6 +8,9 @@ from quicstack.wire.ranges import RangeSet
 
 __all__ = ["Reassembly"]
 
+_SMALL, _JOINED = 64, 1024
+"""Chunks below the first size are joined to chunks below the second."""
+
 
 class Reassembly:
     """Contiguous bytes wait in ``chunks`` to be read; the rest lies in one sparse buffer behind them.
@@ -38,7 +41,10 @@ class Reassembly:
         if offset == end and not self._sparse:
             if not data:
                 return False
-            self._chunks.append(data)
+            if len(data) < _SMALL:
+                self._append_small(data)
+            else:
+                self._chunks.append(data)
             self.readable += len(data)
             self.end = end + len(data)
             return True
@@ -50,6 +56,14 @@ class Reassembly:
             offset = end
         self._store(offset, data, stop)
         return self._advance()
+
+    def _append_small(self, data: bytes) -> None:
+        """Small chunks are joined: an object for each byte would cost thirty times the bytes."""
+        chunks = self._chunks
+        if chunks and len(chunks[-1]) < _JOINED:
+            chunks[-1] += data
+        else:
+            chunks.append(data)
 
     def _store(self, offset: int, data: bytes, stop: int) -> None:
         sparse, base = self._sparse, self.end

@@ -11,6 +11,9 @@ from quicstack.wire import frame
 
 __all__ = ["ReceiveStream"]
 
+MAX_GAPS = 4096
+"""Pieces of a stream behind gaps: more than every second packet of the largest window lost."""
+
 
 class ReceiveStream:
     """Reassembly, final size and credit of one stream; the connection's window is charged and credited along.
@@ -53,13 +56,13 @@ class ReceiveStream:
             if 2 * (connection_window.received - connection_window.consumed) > connection_window.size:
                 self._make_room()
         if self.state is ReceiveState.RECV and not fin and self.stop_code is None:
-            return self.data.add(offset, data)
+            return self.data.add(offset, data) or self._check_gaps(frame_type)
         self._check_final_size(stop, fin, frame_type)
         if self.state > ReceiveState.DATA_RECVD or self.stop_code is not None:
             changed = False
             self._discard()
         else:
-            changed = self.data.add(offset, data)
+            changed = self.data.add(offset, data) or self._check_gaps(frame_type)
         if fin and self.final_size is None:
             self.final_size = stop
             changed = True
@@ -68,6 +71,13 @@ class ReceiveStream:
         if self.final_size is not None:
             self._advance()
         return changed
+
+    def _check_gaps(self, frame_type: int) -> bool:
+        """Nothing became readable. Losses make few gaps; fragments that never meet cost more than their bytes."""
+        if self.data.gaps > MAX_GAPS:
+            reason = f"the data of stream {self.stream_id} lies in more than {MAX_GAPS} pieces"
+            raise TransportError(TransportErrorCode.INTERNAL_ERROR, reason, frame_type)
+        return False
 
     def _check_final_size(self, stop: int, fin: bool, frame_type: int) -> None:
         """RFC 9000 §4.5: a final size never changes, and nothing lies beyond it."""

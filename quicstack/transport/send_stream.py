@@ -63,10 +63,11 @@ class SendStream:
         if self.fin or self.reset_code is not None or self.held_reset is not None:
             raise StreamError(f"the sending side of stream {self.stream_id} is over", stream_id=self.stream_id)
         room = self.buffer_limit - self.buffer.buffered
-        if len(data) > room:
-            data = data[: max(0, room)]
+        if len(data) >= room:
             self.was_full = True
-            fin = False
+            if len(data) > room:
+                data = data[: max(0, room)]
+                fin = False
         self.buffer.write(data)
         self.fin = fin
         return len(data)
@@ -104,6 +105,11 @@ class SendStream:
         if buffer.next < buffer.end:
             return buffer.next < self.limit and window.used < window.limit
         return self.fin and not self.fin_sent
+
+    @property
+    def has_new_data(self) -> bool:
+        """Bytes that were never sent: what credit is needed for."""
+        return self.buffer.next < self.buffer.end
 
     def next_frame(self, capacity: int, window: SendWindow) -> tuple[bytes, tuple[int, int, bool]] | None:  # hot path
         """A STREAM frame of at most ``capacity`` bytes, and (start, stop, fin) of what it carries. Lost bytes first."""
@@ -196,7 +202,7 @@ class SendStream:
 
     def on_acked(self, start: int, stop: int, fin: bool) -> bool:  # hot path
         """These bytes arrived. True when the application can see a change."""
-        if self.reset_code is not None:
+        if self.reset_code is not None or self.state is SendState.DATA_RECVD:
             return False
         buffer = self.buffer
         buffer.on_acked(start, stop)

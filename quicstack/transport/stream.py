@@ -7,8 +7,16 @@ from quicstack.transport.outbox import Outbox
 from quicstack.transport.receive_stream import ReceiveStream
 from quicstack.transport.send_stream import SendStream
 from quicstack.transport.stream_states import RECEIVE_TERMINAL, SEND_TERMINAL, ReceiveState
+from quicstack.wire.varint import MAX_VARINT
 
 __all__ = ["Stream"]
+
+
+def _checked(code: int) -> int:
+    """RFC 9000 §20.2: application error codes are variable-length integers."""
+    if not 0 <= code <= MAX_VARINT:
+        raise ValueError(f"an application error code is between 0 and 2^62-1: {code}")
+    return code
 
 
 class Stream:
@@ -103,14 +111,16 @@ class Stream:
     def read(self, limit: int = -1) -> bytes:
         """Up to ``limit`` bytes (all with -1), b"" when there are none now. Raises StreamReset after a reset."""
         receive = self._receiving()
+        before = receive.state
         data = receive.read(limit)
-        if receive.state is ReceiveState.DATA_READ:
+        if receive.state is not before and receive.state is ReceiveState.DATA_READ:
             self._outbox.touched.append(self)
+            self._outbox.ring()  # the end of one stream is room for another
         return data
 
     def stop_sending(self, code: int) -> None:
         """Discard what comes and ask the peer to stop (STOP_SENDING)."""
-        self._receiving().stop_sending(code)
+        self._receiving().stop_sending(_checked(code))
         self._outbox.touched.append(self)
         self._outbox.ring()
 
@@ -154,7 +164,7 @@ class Stream:
 
     def reset(self, code: int, keep: int = 0) -> None:
         """Abandon the sending side (RESET_STREAM) once the peer has the first ``keep`` bytes; nothing if it is over."""
-        self._sending().reset(code, keep)
+        self._sending().reset(_checked(code), keep)
         self._outbox.ring()
 
     # -- both ----------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ class _PeerStreams:
             self.outbox.push(self.max_streams)
 
     def _write(self) -> bytes:
-        self.limit = max(self.limit, self.closed + self.window)
+        self.limit = min(max(self.limit, self.closed + self.window), frame.MAX_STREAMS_LIMIT)
         return frame.write_limit(frame.MAX_STREAMS_UNI if self.kind else frame.MAX_STREAMS_BIDI, self.limit)
 
 
@@ -85,6 +85,7 @@ class StreamTable:
         "_max_window",
         "_outbox",
         "_peer_limits",
+        "_waiting",
         "local",
         "peer",
         "receive_window",
@@ -113,6 +114,7 @@ class StreamTable:
         self._buffer_limit = send_buffer
         self._outbox = outbox
         self._budget = budget
+        self._waiting: dict[int, Stream] = {}  # for MAX_DATA
         self.local = {kind: _LocalStreams(kind) for kind in (BIDI, UNI)}
         self.peer = {
             BIDI: _PeerStreams(BIDI, local_limits.streams_bidi, outbox),
@@ -215,18 +217,32 @@ class StreamTable:
 
     def raise_connection_limit(self, limit: int) -> None:
         """MAX_DATA (§19.9): streams that had waited for it may send."""
-        if self.send_window.raise_limit(limit):
-            for stream in self.streams.values():
-                if stream.send is not None and stream.send.buffer.next < stream.send.buffer.end:
-                    self._outbox.push_stream(stream)
+        if self.send_window.raise_limit(limit) and self._waiting:
+            for stream in self._waiting.values():
+                self._outbox.push_stream(stream)
+            self._waiting.clear()
+
+    def wait_for_credit(self, stream: Stream) -> bool:
+        """The stream has nothing that it may send now. True if it waits for the connection's limit (§4.1)."""
+        if stream.send is None or self.send_window.used < self.send_window.limit or not stream.send.has_new_data:
+            return False
+        self._waiting[stream.id] = stream
+        return True
 
     # -- removal -------------------------------------------------------------------------------------------------
 
     def forget_finished(self) -> None:
-        """Forget streams that are in terminal states both ways, and let the peer open others in their place."""
+        """Forget streams that are in terminal states both ways, and let the peer open others in their place.
+
+        Not before the application has taken the stream from ``take_ready``: whoever opens and resets streams gets new
+        ones no faster than the application learns of the old ones.
+        """
         touched, self._outbox.touched = self._outbox.touched, []
         for stream in touched:
-            if stream.finished and self.streams.pop(stream.id, None) is not None:
+            if stream.is_ready or not stream.finished:
+                continue
+            if self.streams.pop(stream.id, None) is not None:
+                self._waiting.pop(stream.id, None)
                 if stream.receive is not None:
                     stream.receive.window.release()
                 if bool(stream.id & 1) == self._is_client:

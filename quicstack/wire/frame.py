@@ -7,6 +7,7 @@ returns the whole frame. There are no frame objects here: ``frame_study`` has th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -91,6 +92,9 @@ FRAMES: dict[int, FrameRow] = {
 }
 
 
+_ZEROS = re.compile(rb"\x00*")
+
+
 def _take(data: bytes, pos: int, length: int, what: str) -> tuple[bytes, int]:
     end = pos + length
     if end > len(data):
@@ -110,7 +114,8 @@ def read_frame_type(data: bytes, pos: int) -> tuple[int, int]:
 
 def skip_padding(data: bytes, pos: int) -> int:
     """§19.1. The position after a run of PADDING that starts at or before ``pos``."""
-    return len(data) - len(data[pos:].lstrip(b"\x00"))
+    run = _ZEROS.match(data, pos)
+    return run.end() if run is not None else pos
 
 
 def read_ack(
