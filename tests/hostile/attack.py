@@ -10,6 +10,7 @@ timeouts come and go.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from random import Random
 from typing import Protocol
 
@@ -22,7 +23,6 @@ from quicstack.endpoint import Endpoint
 from quicstack.environment import Environment
 from quicstack.simulator import VIRTUAL_EPOCH
 from quicstack.train import Path, Train
-from quicstack.transport.stream import Stream
 from quicstack.wire.packet import MIN_INITIAL_DATAGRAM, write_long_header
 from quicstack.wire.version import PacketType
 
@@ -32,9 +32,11 @@ INITIAL, HANDSHAKE, ONE_RTT = 0, 1, 2
 
 
 class Application(Protocol):
-    """What runs on the endpoint under attack."""
+    """What runs on the endpoint under attack, and on its friend (see ``served``)."""
 
     def ready(self, connection: Connection) -> None: ...
+
+    def ask(self, connection: Connection) -> Callable[[], bool]: ...
 
 
 class Attack:
@@ -56,7 +58,6 @@ class Attack:
         self._asked_at = self.now
         self._seen: deque[bytes] = deque([b"\x40" + bytes(40)], maxlen=32)
         self._episode: _Episode | None = None
-        self._answers: list[Stream] = []
         caller, path = (self.friend, Path(VICTIM, FRIEND)) if server else (self.victim, Path(FRIEND, VICTIM))
         self.friendship = caller.connect(path, self.now)
         self.advance(1.0)
@@ -118,16 +119,20 @@ class Attack:
         """A question on the connection that is not hostile; its answer must come at once."""
         assert self.friendship.closed is None, self.friendship.closed
         self._asked_at = self.now
-        stream = self.friendship.open_stream()
-        stream.write(b"?", fin=True)
-        answer = b""
+        is_answered = self.application.ask(self.friendship)
         for _ in range(20):
             self.advance(STEP)
-            answer += stream.read()
-        assert answer == b"?"
-        assert stream.at_end
+        assert is_answered()
 
     # -- the world -----------------------------------------------------------------------------------------------------
+
+    @property
+    def victim_friendship(self) -> Connection:
+        """The victim's side of the well-behaved connection."""
+        (connection,) = (
+            each for each in self.victim.connections if each.original_dcid == self.friendship.original_dcid
+        )
+        return connection
 
     def advance(self, seconds: float) -> None:
         """Let time pass in steps, and let everyone do what is due."""
@@ -151,14 +156,10 @@ class Attack:
         busy = True
         while busy:
             busy = False
-            for connection in self.victim.take_ready():
+            for connection in [*self.victim.take_ready(), *self.friend.take_ready()]:
                 if connection.internal_error is not None:
                     raise AssertionError(f"episode {self.episodes}: {connection!r}") from connection.internal_error
-                if self.victim_is_server or connection is not self.friendship:
-                    self.application.ready(connection)
-            for connection in self.friend.take_ready():
-                if not self.victim_is_server:
-                    answer(connection)
+                self.application.ready(connection)
             while (train := self.victim.next_train(self.now)) is not None:
                 busy = True
                 if train.path.remote == FRIEND:
@@ -190,15 +191,12 @@ class _Episode:
         self._shake_hands()
         state = self._state
         self._listening = False
-        tls = b"".join(self._tls) if self._tls else b""
-        self._script = Script(
-            random, is_client=state.is_client, genuine_tls=tls, largest_sent=lambda space: self._largest_sent(space)
-        )
+        self._script = Script(random, is_client=state.is_client, genuine_tls=self._tls, largest_sent=self._largest_sent)
 
     def _shake_hands(self) -> None:
         """As far as the level needs: nothing is sent, up to Handshake keys, or all the way."""
         attack = self._attack
-        self._tls: list[bytes] = []
+        self._tls: dict[int, bytes] = {}
         if attack.victim_is_server:
             puppet = self._puppet.connect(Path(VICTIM, self.source), attack.now)
         else:
@@ -226,9 +224,7 @@ class _Episode:
         for space in self._state.spaces[:2]:
             buffer = space.crypto.outgoing
             if buffer.end and not buffer.acked_to:
-                data = bytes(buffer.get(0, buffer.end))
-                if data not in self._tls:
-                    self._tls.append(data)
+                self._tls[space.index] = bytes(buffer.get(0, buffer.end))
 
     def _pull(self) -> list[Train]:
         trains = []
@@ -299,17 +295,6 @@ class _Episode:
         token = random.randbytes(10) if index == INITIAL and random.random() < 0.03 else b""
         cids = state.peer_cids.current.cid, state.local_cids.first
         if index == INITIAL and random.random() < 0.95:
-            payload += bytes(max(0, MIN_INITIAL_DATAGRAM - 60 - len(payload)))
+            payload += bytes(max(0, MIN_INITIAL_DATAGRAM - len(payload)))
         header = write_long_header(state.version, kind, *cids, token, len(payload) + 16, number, 4)
         return keys.seal(header, 4, number, payload)
-
-
-def answer(connection: Connection) -> None:
-    """Says everything back, on every stream that has two ways."""
-    for stream in connection.take_ready().streams:
-        if stream.can_receive and stream.reset_code is None:
-            data = stream.read()
-            if stream.can_send and stream.stop_code is None and stream.writable:
-                stream.write(data, fin=stream.at_end)
-    while connection.receive_datagram() is not None:
-        pass

@@ -198,7 +198,7 @@ class Script:
     """What one hostile connection says: keeps the streams it plays, so that some of them make sense for a while."""
 
     def __init__(
-        self, random: Random, *, is_client: bool, genuine_tls: bytes, largest_sent: Callable[[int], int]
+        self, random: Random, *, is_client: bool, genuine_tls: dict[int, bytes], largest_sent: Callable[[int], int]
     ) -> None:
         self.random = random
         self.mutation_rate = random.choice((0.0, 0.02, 0.2, 0.8))
@@ -208,6 +208,7 @@ class Script:
         """The largest packet number the victim has used in a space: an ACK beyond it is refused at once."""
         self._streams: dict[int, bytes] = {}
         self._offsets: dict[int, int] = {}
+        self._cid_sequence = 4 if is_client else 3
 
     def payload(self, space: int) -> bytes:
         """The plaintext of one packet: frames in any number, mutated at this script's rate, at most a datagram."""
@@ -224,8 +225,9 @@ class Script:
         random = self.random
         chance = random.random()
         if chance < 0.7:
-            genuine = self._genuine_tls if random.random() < 0.9 else b""
-            return crypto_frames(tls_bytes(genuine, random), random)
+            genuine = self._genuine_tls.get(space, b"")
+            data = genuine if random.random() < 0.2 else tls_bytes(genuine, random)
+            return crypto_frames(data, random)
         if chance < 0.8:
             return [self._ack(space)]
         if chance < 0.97:
@@ -240,7 +242,9 @@ class Script:
         if chance < 0.55:
             return [self._ack(2)]
         if chance < 0.57:
-            return crypto_frames(tls_bytes(self._genuine_tls, random), random)
+            return crypto_frames(tls_bytes(self._genuine_tls.get(1, b""), random), random)
+        if chance < 0.59:
+            return [self._new_cid()]
         if chance < 0.99:
             return [random.choice(LEGAL)(random, self._stream_id())]
         return [random.choice(ILLEGAL)(random, self._stream_id())]
@@ -268,6 +272,15 @@ class Script:
         fin = offset + len(data) == len(content) and random.random() < 0.7
         return f.stream_header(stream_id, offset, len(data), fin) + data
 
+    def _new_cid(self) -> bytes:
+        """The next connection ID, which retires older ones; or one again, perhaps with another content."""
+        random = self.random
+        sequence = self._cid_sequence if random.random() < 0.8 else random.randrange(self._cid_sequence + 1)
+        self._cid_sequence = max(self._cid_sequence, sequence + 1)
+        content = Random(sequence if random.random() < 0.99 else random.random())
+        retire = random.randrange(max(0, sequence - 4), sequence + 1) if random.random() < 0.9 else max(0, sequence - 3)
+        return f.write_new_connection_id(sequence, retire, content.randbytes(8), content.randbytes(16))
+
     def _ack(self, space: int) -> bytes:
         random = self.random
         largest = self._largest_sent(space)
@@ -284,7 +297,7 @@ class Script:
         return f.write_ack(ranges, number(random), ecn)
 
 
-def _new_cid(random: Random, stream_id: int) -> bytes:
+def _any_cid(random: Random, stream_id: int) -> bytes:
     sequence = random.choice((1, 2, 3, 4, 5, random.randrange(100)))
     retire = random.choice((0, 0, sequence, random.randrange(10)))
     return f.write_new_connection_id(
@@ -308,7 +321,6 @@ LEGAL: tuple[Callable[[Random, int], bytes], ...] = (
     lambda r, s: bytes((f.PATH_CHALLENGE,)) + r.randbytes(8),
     lambda r, s: bytes((f.PATH_RESPONSE,)) + r.randbytes(8),
     lambda r, s: f.write_datagram(encode_varint(r.choice((0, 1, 2, number(r)))) + blob(r)),
-    _new_cid,
 )
 
 ILLEGAL: tuple[Callable[[Random, int], bytes], ...] = (
@@ -318,5 +330,6 @@ ILLEGAL: tuple[Callable[[Random, int], bytes], ...] = (
     lambda r, s: f.write_limit(f.MAX_STREAMS_BIDI, number(r)),
     lambda r, s: f.write_limit(f.RETIRE_CONNECTION_ID, number(r)),
     lambda r, s: encode_varint(number(r)) + blob(r),
+    _any_cid,
     lambda r, s: encode_varint(f.RESET_STREAM_AT) + encode_varint(s) + b"\0\0\0",
 )
