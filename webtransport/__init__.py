@@ -37,7 +37,7 @@ from webtransport.errors import (
 )
 from webtransport.server import WebTransportServer
 from webtransport.session import WebTransportSession
-from webtransport.session_state import SessionState, SessionStats
+from webtransport.session_limits import SessionState, SessionStats
 from webtransport.stream import WebTransportReceiveStream, WebTransportSendStream, WebTransportStream
 
 __all__ = [

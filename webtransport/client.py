@@ -17,7 +17,8 @@ from webtransport.config import ClientConfig
 from webtransport.errors import CloseInfo, ConnectTimeout, SessionClosed, WebTransportError, WebTransportUnsupported
 from webtransport.link import Link
 from webtransport.session import WebTransportSession
-from webtransport.session_state import Session, SessionState
+from webtransport.session_limits import SessionState
+from webtransport.session_state import Session
 
 __all__ = ["WebTransportClient"]
 

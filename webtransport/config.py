@@ -13,7 +13,7 @@ from quicstack.errors import ConfigurationError
 from quicstack.tls.certificate import CertificateKey, CertificateStore
 from quicstack.tls.trust import Trust
 from webtransport.dialects import DIALECTS, Dialect, FlowLimits, dialect_named
-from webtransport.session_state import SessionLimits
+from webtransport.session_limits import SessionLimits
 
 __all__ = ["ClientConfig", "ServerConfig"]
 

@@ -12,7 +12,8 @@ from quicstack.errors import StreamLimitReached
 from webtransport.datagrams import WebTransportDatagrams
 from webtransport.errors import CloseInfo, SessionClosed
 from webtransport.link import Link, TransportInfo
-from webtransport.session_state import Session, SessionState, SessionStats
+from webtransport.session_limits import SessionState, SessionStats
+from webtransport.session_state import Session
 from webtransport.session_stream import SessionStream
 from webtransport.stream import WebTransportReceiveStream, WebTransportSendStream, WebTransportStream
 

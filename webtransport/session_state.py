@@ -15,8 +15,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
 
 from h3.exchange import Exchange
 from quicstack.errors import QuicstackError
@@ -34,46 +32,12 @@ from webtransport.codes import CapsuleType, ErrorCode
 from webtransport.dialects import Dialect
 from webtransport.errors import CloseInfo, DatagramTooLarge, SessionClosed
 from webtransport.flow_control import SessionFlowControl
+from webtransport.session_limits import SessionLimits, SessionState, SessionStats
 from webtransport.session_stream import SessionStream
 
-__all__ = ["Session", "SessionLimits", "SessionState", "SessionStats"]
+__all__ = ["Session"]
 
 _MAX_UNSENT_ON_CONNECT = 1 << 14
-
-
-class SessionState(Enum):
-    """Where a session is in its life."""
-
-    CONNECTING = "connecting"
-    CONNECTED = "connected"
-    DRAINING = "draining"
-    CLOSED = "closed"
-
-
-@dataclass(frozen=True, slots=True)
-class SessionLimits:
-    """What one session may hold here, and how long its end may take."""
-
-    max_unaccepted_streams: int = 128
-    """Streams of the peer that the application has not accepted yet, of each kind."""
-    max_datagrams: int = 512
-    """Datagrams not received yet; the oldest make room."""
-    close_timeout: float = 3.0
-    """How long the peer may take to end its side of the CONNECT stream."""
-
-
-@dataclass(slots=True)
-class SessionStats:
-    """Counts since the session began."""
-
-    streams_opened: int = 0
-    streams_accepted: int = 0
-    streams_rejected: int = 0
-    datagrams_sent: int = 0
-    datagrams_received: int = 0
-    datagrams_dropped_incoming: int = 0
-    """Arrived while the queue was full; the oldest went."""
-    datagrams_dropped_outgoing: int = 0
 
 
 class Session:

@@ -31,7 +31,8 @@ from webtransport.dialects import (
 from webtransport.early_streams import EarlyStreams, turn_away
 from webtransport.errors import CloseInfo, SessionRejected, WebTransportUnsupported
 from webtransport.flow_control import SessionFlowControl
-from webtransport.session_state import Session, SessionLimits, SessionState
+from webtransport.session_limits import SessionLimits, SessionState
+from webtransport.session_state import Session
 from webtransport.session_stream import SessionStream
 from webtransport.subprotocols import answer_header, offer_header, read_answer, read_offer
 

@@ -21,7 +21,8 @@ from webtransport.app import ServerApp
 from webtransport.certificates import CertificatePair, generate_self_signed_cert
 from webtransport.config import ClientConfig, ServerConfig
 from webtransport.dialects import DIALECTS, DRAFT02, Dialect, FlowLimits, settings_to_send
-from webtransport.session_state import Session, SessionLimits
+from webtransport.session_limits import SessionLimits
+from webtransport.session_state import Session
 from webtransport.session_table import SessionTable
 
 CLIENT, SERVER = ("192.0.2.1", 50000), ("192.0.2.2", 443)

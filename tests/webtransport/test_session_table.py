@@ -14,7 +14,7 @@ from quicstack.wire.varint import encode_varint
 from webtransport.codes import CapsuleType, ErrorCode, http_code
 from webtransport.dialects import DIALECTS, DRAFT02, DRAFT07, DRAFT14, DRAFT16, Dialect, FlowLimits, Setting
 from webtransport.errors import CloseInfo, SessionRejected, WebTransportUnsupported
-from webtransport.session_state import SessionState
+from webtransport.session_limits import SessionState
 
 Make = Callable[..., Any]
 

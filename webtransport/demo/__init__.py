@@ -1,0 +1,1 @@
+"""A demonstration over real sockets: in the terminal, or with a page for Chromium and Firefox."""
