@@ -26,7 +26,7 @@ from typing import TypeVar
 from quicstack.config import Configuration
 from quicstack.connection.connection import Connection
 from quicstack.drivers.blocking_stream import BlockingStream
-from quicstack.drivers.pump import Pump, give_up_if_unreachable
+from quicstack.drivers.pump import Pump, forget_connections, give_up_if_unreachable
 from quicstack.drivers.system import observed, real_environment
 from quicstack.drivers.udp import UdpOptions, UdpSocket
 from quicstack.endpoint import Endpoint
@@ -121,6 +121,7 @@ class SelectDriver:
             self.is_finished = True
             self._selector.close()
             self.udp.close()
+            forget_connections(self.endpoint)
 
 
 class BlockingConnection:

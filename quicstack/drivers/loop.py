@@ -10,7 +10,7 @@ from typing import Any
 from quicstack.connection.connection import Connection
 from quicstack.drivers.aio_connection import AsyncConnection
 from quicstack.drivers.gate import Gate
-from quicstack.drivers.pump import SHORTEST_TIMER, Carrier, Pump, Source
+from quicstack.drivers.pump import SHORTEST_TIMER, Carrier, Pump, Source, forget_connections
 from quicstack.drivers.udp import UdpSocket
 from quicstack.endpoint import Endpoint
 from quicstack.train import Address, SendError
@@ -219,6 +219,7 @@ class LoopDriver:
         self._turn = self._timer = None
         for close in self._closers:
             close()
+        forget_connections(self.endpoint)
         for connection in self._connections.values():
             connection.released()
         self._connections.clear()

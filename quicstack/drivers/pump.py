@@ -13,7 +13,15 @@ from quicstack.endpoint import Endpoint
 from quicstack.errors import TransportErrorCode
 from quicstack.train import SendError, Train
 
-__all__ = ["MAX_TRAINS", "SHORTEST_TIMER", "Carrier", "Pump", "Source", "give_up_if_unreachable"]
+__all__ = [
+    "MAX_TRAINS",
+    "SHORTEST_TIMER",
+    "Carrier",
+    "Pump",
+    "Source",
+    "forget_connections",
+    "give_up_if_unreachable",
+]
 
 MAX_TRAINS: Final = 32
 """Trains taken in, and trains sent, before anything else gets its turn."""
@@ -116,3 +124,10 @@ def give_up_if_unreachable(engine: Connection, error: SendError) -> None:
             else (f"nobody listens at {engine.path.remote}")
         )
         engine.close(TransportErrorCode.CONNECTION_REFUSED, reason, transport=True, now=time.monotonic())
+
+
+def forget_connections(endpoint: Endpoint) -> None:
+    """The sockets are closed: end the closing and draining states now (RFC 9000 §10.2), and with them the traces."""
+    endpoint.close(time.monotonic())
+    while (deadline := endpoint.next_timeout()) is not None:
+        endpoint.handle_timeout(deadline)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from quicstack.config import Configuration
+from quicstack.drivers.tracing import qlog_trace_factory
 from quicstack.environment import Environment
 
 __all__ = ["key_log", "observed", "real_environment"]
@@ -47,4 +48,8 @@ def observed(configuration: Configuration) -> Configuration:
     key_log_path = os.environ.get("SSLKEYLOGFILE")
     if key_log_path and configuration.keylog is None:
         configuration = dataclasses.replace(configuration, keylog=key_log(key_log_path))
+    if configuration.trace_factory is None:
+        trace_factory = qlog_trace_factory()
+        if trace_factory is not None:
+            configuration = dataclasses.replace(configuration, trace_factory=trace_factory)
     return configuration

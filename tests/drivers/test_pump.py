@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from quicstack.drivers.pump import MAX_TRAINS, SHORTEST_TIMER, Pump, give_up_if_unreachable
+from quicstack.drivers.pump import MAX_TRAINS, SHORTEST_TIMER, Pump, forget_connections, give_up_if_unreachable
 from quicstack.drivers.system import real_environment
 from quicstack.endpoint import Endpoint
 from quicstack.errors import ConnectionClosed, TransportErrorCode
+from quicstack.observe.trace import Trace
 from quicstack.train import Path, SendError, Train
 
 PATH = Path(("192.0.2.1", 4433))
@@ -163,3 +164,28 @@ def test_a_timer_is_never_shorter_than_loops_can_measure(pump: Pump) -> None:
     pump.expire()
     delay = pump.delay()
     assert delay is None or delay >= SHORTEST_TIMER
+
+
+class Watcher(Trace):
+    """A trace that tells when it ends."""
+
+    def __init__(self, ended: list[str]) -> None:
+        self.ended = ended
+
+    def close(self) -> None:
+        self.ended.append("closed")
+
+
+def test_without_sockets_every_connection_and_its_trace_ends(pair: Any) -> None:
+    ended: list[str] = []
+    configuration = dataclasses.replace(pair.client, trace_factory=lambda odcid, is_client: Watcher(ended))
+    pump = Pump(Endpoint(configuration, environment=real_environment(), server=False))
+    pump.carriers.append(Wire())
+    engines = connect(pump, 3)
+    pump.send()
+    engines[0].close(7, "", now=time.monotonic())
+    forget_connections(pump.endpoint)
+    assert not pump.endpoint.connections
+    assert all(engine.terminated for engine in engines)
+    assert ended == ["closed"] * 3
+    assert isinstance(engines[0].closed, ConnectionClosed) and engines[0].closed.code == 7

@@ -71,5 +71,13 @@ def test_what_the_configuration_says_wins(
     assert not (tmp_path / "keys").exists()
 
 
+def test_qlogdir_asks_for_traces(tmp_path: Path, configuration: Configuration, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QLOGDIR", str(tmp_path))
+    factory = observed(configuration).trace_factory
+    assert factory is not None
+    factory(b"\x01\x02", True).close()
+    assert [path.name for path in tmp_path.iterdir()] == ["0102_client.sqlog"]
+
+
 def test_nothing_is_observed_by_default(configuration: Configuration) -> None:
     assert observed(configuration) is configuration
