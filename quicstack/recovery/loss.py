@@ -406,7 +406,7 @@ class Recovery:
             rate = self.congestion_controller.pacing_rate(self.rtt)
             self.pacer.set_rate(rate, self.max_datagram_size, burst)
             self._rate_is_stale = False
-        return self.pacer.allowance(now, self.max_datagram_size)
+        return self.pacer.allowance(now)
 
     # -- looking in
 

@@ -6,7 +6,7 @@ Symbols are the RFC's. Windows are bytes here and segments there, so C carries a
 from __future__ import annotations
 
 from quicstack.recovery.congestion.controller import AckEvent
-from quicstack.recovery.congestion.slow_start import SlowStart
+from quicstack.recovery.congestion.slow_start import HyStartPlusPlus, SlowStart
 from quicstack.recovery.congestion.window import Window
 
 __all__ = ["Cubic"]
@@ -19,7 +19,7 @@ alpha_cubic = 3 * (1 - beta_cubic) / (1 + beta_cubic)
 
 
 class Cubic(Window):
-    """The controller of RFC 9438 on top of the states of RFC 9002."""
+    """The controller of RFC 9438 on top of the states of RFC 9002, with HyStart++ as §4.10 recommends."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Cubic(Window):
         C: float = 0.4,
         fast_convergence: bool = True,
     ) -> None:
-        super().__init__(max_datagram_size, slow_start)
+        super().__init__(max_datagram_size, slow_start or HyStartPlusPlus())
         self.C = C
         self.fast_convergence = fast_convergence
         self.W_max = 0.0

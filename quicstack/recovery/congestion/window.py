@@ -19,11 +19,8 @@ __all__ = ["Window", "initial_window"]
 
 MINIMUM_WINDOW_PACKETS = 2
 
-SLOW_START_GAIN = 2.0
-"""N of RFC 9002 §7.7 in slow start: the window doubles in a round, so a smaller gain would be the bottleneck."""
-
 PACING_GAIN = 1.25
-"""N of RFC 9002 §7.7 otherwise: a little more than the window per round trip, so the window stays the limit."""
+"""N of RFC 9002 §7.7 outside of slow start: a little more than a window per round trip, so the window is the limit."""
 
 
 def initial_window(max_datagram_size: int) -> int:
@@ -98,8 +95,9 @@ class Window:
         """RFC 9002 §7.8: the sender did not use the window, so it does not grow."""
 
     def on_slow_start_over(self) -> None:
-        """Slow start ended by delay, not by loss."""
+        """Slow start ended by delay, not by loss (RFC 9406 §4.2)."""
         self.ssthresh = self.congestion_window
+        self.slow_start.on_congestion_event()
 
     def on_congestion_event(self, now: float, sent_time: float, bytes_in_flight: int, *, is_ecn: bool) -> None:
         if self.in_congestion_recovery(sent_time):
@@ -129,5 +127,5 @@ class Window:
             self.congestion_window = max(self.congestion_window, self.minimum_window)
 
     def pacing_rate(self, rtt: RttEstimator) -> float:
-        gain = SLOW_START_GAIN if self.in_slow_start else PACING_GAIN
+        gain = self.slow_start.pacing_gain if self.in_slow_start else PACING_GAIN
         return gain * self.congestion_window / max(rtt.smoothed_rtt, 1e-6)
