@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 from quicstack.connection.connection import Ready
@@ -206,7 +207,7 @@ class AsyncH3:
     async def drain(self) -> None:
         """Until every exchange is over."""
         while self.h3.quic.closed is None and (exchanges := self.h3.exchanges):
-            owner = exchanges[0].owner
+            stream, owner = exchanges[0].stream, exchanges[0].owner
             if not isinstance(owner, AsyncExchange):
                 raise InvalidMessage("only exchanges of this layer can be waited for")
-            await owner.wait_for(lambda e=exchanges[0]: e.stream.finished)  # type: ignore[misc]
+            await owner.wait_for(partial(getattr, stream, "finished"))

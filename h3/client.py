@@ -106,13 +106,11 @@ class H3Client:
     ) -> AsyncIterator[H3Client]:
         """Connect, and close with H3_NO_ERROR at the end of the ``async with`` block.
 
-        ``configuration`` may leave ``alpn_protocols`` and ``server_name`` to this method.
+        ``configuration`` is made for "h3" when it is not given; its ``server_name`` defaults to ``host``.
         """
         configuration = configuration or Configuration(alpn_protocols=("h3",))
-        changes: dict[str, object] = {"server_name": configuration.server_name or host}
         if trust is not None:
-            changes["trust"] = trust
-        configuration = dataclasses.replace(configuration, **changes)  # type: ignore[arg-type]
+            configuration = dataclasses.replace(configuration, trust=trust)
         connection = await connect(host, port, configuration=configuration)
         name = f"[{host}]" if ":" in host else host
         client = cls(AsyncH3(connection, settings=settings), name if port == 443 else f"{name}:{port}")
