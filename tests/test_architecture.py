@@ -86,8 +86,8 @@ WORLD_MODULES: dict[str, set[str]] = {
 # The ladder inside quicstack/connection: a rung imports the rungs before its own, never its equals or those above.
 LADDER: tuple[set[str], ...] = (
     {"state"},
-    {"lifecycle", "key_update"},
-    {"retransmission"},
+    {"lifecycle"},
+    {"retransmission", "key_update"},
     {"handshake"},
     {"frames"},
     {"receive", "send", "timers"},
