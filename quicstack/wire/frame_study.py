@@ -15,7 +15,7 @@ __all__ = ["Frame", "parse_frames"]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame: ``name`` as in RFC 9000 Table 3, ``frame_type``, the fields by the RFC's names, and its size in bytes."""
+    """One frame: ``name`` as in RFC 9000 Table 3, ``frame_type``, the fields by the RFC's names, its size in bytes."""
 
     name: str
     frame_type: int
