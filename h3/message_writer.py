@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quicstack.errors import StreamError
+from quicstack.errors import ConnectionClosed, StreamError
 from quicstack.transport.stream import Stream
 
 from .errors import H3StreamError, InvalidMessage
@@ -86,7 +86,8 @@ class MessageWriter:
         if accepted:
             # When there is more than fits, the frame header makes this write fall short by a few bytes, which wait
             # here; a stream that has cut a write short reports when there is room again.
-            self.queue(encode_frame(FrameType.DATA, data[:accepted]))
+            self._unsent += encode_frame(FrameType.DATA, data[:accepted])
+            self._hand_over()
         elif data and self.is_open and not self._unsent:
             self._stream.write(data[:1])  # no room, so nothing is taken; but now the stream knows that somebody waits
         if end_stream and accepted == len(data):
@@ -113,7 +114,17 @@ class MessageWriter:
         self.flush()
 
     def flush(self) -> None:
-        """Hand queued bytes to the stream, as far as it takes them."""
+        """Hand queued bytes to the stream, as far as it takes them.
+
+        When the connection is over they go nowhere, and that is no error here: what arrived before its end is still
+        worked on, and some of that is answered.
+        """
+        try:
+            self._hand_over()
+        except ConnectionClosed:
+            self._unsent.clear()
+
+    def _hand_over(self) -> None:
         if self._stream.stop_code is not None:
             self._unsent.clear()
             return
