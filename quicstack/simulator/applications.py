@@ -25,22 +25,26 @@ class Transfer:
         """Everything arrived here, and everything sent is known to have arrived there."""
         return self.stream.at_end and self.stream.send_done
 
-    def go_on(self) -> None:
-        """Read all there is and write all that fits."""
+    def take_in(self) -> None:
+        """Read all there is."""
         self.received += self.stream.read()
-        if not self._fin_sent:
-            # One byte more than fits, if there is one: who was refused is told when there is room again.
-            offered = self._payload[self._sent : self._sent + self.stream.writable + 1]
-            self._sent += self.stream.write(offered)
-            if self._sent == len(self._payload):
-                self._fin_sent = True
-                self.stream.finish()
+
+    def put_out(self) -> None:
+        """Write all that fits."""
+        if self._fin_sent:
+            return
+        # One byte more than fits, if there is one: who was refused is told when there is room again.
+        offered = self._payload[self._sent : self._sent + self.stream.writable + 1]
+        self._sent += self.stream.write(offered)
+        if self._sent == len(self._payload):
+            self._fin_sent = True
+            self.stream.finish()
 
 
 class BulkTransfer:
     """A client that opens a stream to the host ``to``, or a server that answers every stream; both send ``payload``.
 
-    ``streams`` is how many of them the client opens at once.
+    ``streams`` is how many the client opens at once; the server has to allow as many.
     """
 
     def __init__(self, payload: bytes, *, to: DatagramHost | None = None, streams: int = 1) -> None:
@@ -60,16 +64,18 @@ class BulkTransfer:
             self.connection = host.connect(self._to)
 
     def ready(self, host: Host, connection: Connection) -> None:
-        ready = connection.take_ready()
-        if connection is self.connection and connection.handshake_complete and not self.transfers:
-            self.transfers = [Transfer(connection.open_stream(), self._payload) for _ in range(self._streams)]
-            for transfer in self.transfers:
-                transfer.stream.owner = transfer
-                transfer.go_on()
-        for stream in ready.streams:
+        streams = connection.take_ready().streams
+        if (
+            connection is self.connection
+            and connection.handshake_complete
+            and not (self.transfers or connection.closed)
+        ):
+            streams += [connection.open_stream() for _ in range(self._streams)]
+        for stream in streams:
             if stream.owner is None:
-                transfer = Transfer(stream, self._payload)
-                stream.owner = transfer
+                stream.owner = transfer = Transfer(stream, self._payload)
                 self.transfers.append(transfer)
             if isinstance(stream.owner, Transfer):
-                stream.owner.go_on()
+                stream.owner.take_in()
+                if connection.closed is None:
+                    stream.owner.put_out()

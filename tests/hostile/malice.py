@@ -17,8 +17,19 @@ from quicstack.wire.varint import encode_varint
 
 EDGES = (0, 1, 2, 3, 63, 64, 16383, 16384, (1 << 30) - 1, 1 << 30, 1 << 60, (1 << 60) + 1, (1 << 62) - 1)
 TLS_TYPES = (0, 1, 2, 4, 5, 8, 11, 13, 15, 20, 24, 254)
+ON_REQUEST, ON_CONTROL = (0x00, 0x00, 0x00, 0x01, 0x21), (0x07, 0x0D, 0x21, 0xF0700)
 H3_TYPES = (0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0D, 0x21, 0x41, 0xF0700, 0xF0701)
-STREAM_TYPES = (0x00, 0x01, 0x02, 0x03, 0x21, 0x54, 0x4040)
+QPACK = {
+    0x02: (
+        b"\x3f\xe1\x1f",
+        b"\x20",
+        b"\x4ax-hostile1yes",
+        b"\xc0\x02/a",
+        b"\x00",
+    ),  # RFC 9204 §4.3: capacities, inserts
+    0x03: (b"\x40", b"\x44", b"\x80", b"\x01"),  # §4.4: cancellations, an acknowledgement, an increment
+}
+STREAM_TYPES = (0x00, 0x02, 0x03, 0x54, 0x21, 0x01, 0x4040)
 CAPSULES = (
     0x00,
     0x2843,
@@ -146,8 +157,9 @@ def capsules(random: Random) -> bytes:
     return out
 
 
-def h3_frame(random: Random) -> bytes:
-    kind = random.choice(H3_TYPES)
+def h3_frame(random: Random, usual: tuple[int, ...]) -> bytes:
+    """A frame, mostly one that may come where it comes."""
+    kind = random.choice(usual if random.random() < 0.9 else H3_TYPES)
     match kind:
         case 0x00:
             return framed(kind, capsules(random) if random.random() < 0.7 else blob(random), random)
@@ -181,14 +193,16 @@ def h3_stream(stream_id: int, random: Random) -> bytes:
         head = encode_varint(kind)
         if kind == 0:
             head += settings_frame(random) if random.random() < 0.9 else b""
-            return head + b"".join(h3_frame(random) for _ in range(random.randrange(4)))
+            return head + b"".join(h3_frame(random, ON_CONTROL) for _ in range(random.randrange(4)))
         if kind == 0x54:
             head += encode_varint(random.choice((0, 4, number(random))))
+        if kind in (0x02, 0x03) and random.random() < 0.8:
+            return head + b"".join(random.choice(QPACK[kind]) for _ in range(random.randrange(5)))
         return head + blob(random, 80)
     head = framed(0x01, random.choice(field_sections()), random) if random.random() < 0.85 else b""
     if random.random() < 0.1:
         return encode_varint(0x41) + encode_varint(random.choice((0, 4, number(random)))) + blob(random)
-    return head + b"".join(h3_frame(random) for _ in range(random.randrange(5)))
+    return head + b"".join(h3_frame(random, ON_REQUEST) for _ in range(random.randrange(5)))
 
 
 # -- QUIC frames -------------------------------------------------------------------------------------------------------
@@ -253,7 +267,9 @@ class Script:
         random = self.random
         if random.random() < 0.02:
             return number(random)
-        kind = random.choice((0, 0, 2)) | (not self._is_client)
+        if not self._is_client and random.random() < 0.6:
+            return random.choice((0, 4, 8))  # what the victim asked
+        kind = random.choice((0, 0, 2)) if self._is_client else random.choice((3, 3, 3, 3, 3, 1))
         return 4 * random.choice((0, 0, 1, 2, 3, random.randrange(100))) + kind
 
     def _stream_frame(self) -> bytes:

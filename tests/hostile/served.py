@@ -7,6 +7,7 @@ returns a function that says whether the answer has come.
 from __future__ import annotations
 
 from collections.abc import Callable
+from weakref import WeakSet
 
 from h3.connection import H3Connection
 from h3.exchange import Exchange
@@ -23,15 +24,22 @@ class Echo:
 
     alpn = "simulation"
 
+    def __init__(self) -> None:
+        self._greeted: WeakSet[Connection] = WeakSet()
+
     def ready(self, connection: Connection) -> None:
+        if connection.is_client and connection.handshake_complete and connection not in self._greeted:
+            self._greeted.add(connection)
+            while connection.can_open_stream() and connection.open_stream().id < 8:
+                pass
         for stream in connection.take_ready().streams:
             if not stream.can_receive or stream.reset_code is not None:
                 continue
             data = stream.read()
             if isinstance(stream.owner, bytearray):
                 stream.owner += data
-            elif stream.can_send and stream.stop_code is None and stream.writable:
-                stream.write(data, fin=stream.at_end)
+            elif stream.can_send:
+                _quietly(lambda stream=stream, data=data: stream.write(data, fin=stream.at_end))
         while connection.receive_datagram() is not None:
             pass
 
@@ -43,7 +51,7 @@ class Echo:
 
 
 class Http3:
-    """A server says the request's content back and takes every tunnel; a client asks once and opens one."""
+    """A server says the request's content back and takes every tunnel; a client asks thrice and opens one."""
 
     alpn = "h3"
 
@@ -55,7 +63,8 @@ class Http3:
         if layer is None and connection.handshake_complete and connection.closed is None:
             layer = self.layers[connection] = H3Connection(connection, enable_webtransport=True)
             if connection.is_client:
-                _quietly(lambda: layer.request([(b":method", b"POST"), *HEAD]))
+                for method in (b"POST", b"PUT", b"DELETE"):
+                    layer.request([(b":method", method), *HEAD])
         ready = connection.take_ready()
         if layer is None:
             return

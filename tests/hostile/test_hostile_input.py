@@ -48,7 +48,7 @@ def check(attack: Attack, datagrams: int) -> None:
 @pytest.mark.parametrize("application", [Echo, Http3])
 @pytest.mark.parametrize("attack", [on_server, on_client])
 def test_a_few_thousand_datagrams(attack, application) -> None:
-    check(attack(application(), seed=1), 2_500)
+    check(attack(application(), seed=1), 1_250)
 
 
 @pytest.mark.slow
@@ -59,4 +59,6 @@ def test_a_hundred_thousand_datagrams(attack, application, count: int) -> None:
     check(under_attack, 10_000)
     before = resident_memory()
     check(under_attack, count - 10_000)
-    assert resident_memory() - before < 5 * MEGABYTE
+    growth = resident_memory() - before
+    print(f"{growth / MEGABYTE:.2f} MiB more than after 10,000 datagrams")
+    assert growth < 5 * MEGABYTE

@@ -34,7 +34,7 @@ MEGABYTE = 1_000_000
 UP, DOWN = Random("up").randbytes(MEGABYTE), Random("down").randbytes(MEGABYTE)
 PATIENT = {"handshake_timeout": 60.0, "max_idle_timeout": 600.0}
 RATES = (0.0, 0.01, 0.05, 0.1, 0.3)
-FAST_SEEDS = (0, 1)
+FAST_SEEDS = (0,)
 
 
 def seeds(first: tuple[int, ...] = FAST_SEEDS, count: int = 50) -> list[object]:
@@ -87,7 +87,7 @@ def test_a_megabyte_each_way_with_bursts_of_loss(seed: int) -> None:
     assert_unchanged(at_client, at_server)
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", seeds(tuple(range(15))))
 def test_a_handshake_at_30_percent_loss(seed: int) -> None:
     for_client, for_server = configurations()
     client, server = Host(for_client), Host(for_server, server=True)

@@ -57,13 +57,13 @@ def test_waiting_time_is_that_of_queueing_theory(bench, load: float, expected: f
     service = 8 * 1250 / 10e6
     network = bench(Queue(rate=10e6, overhead=0), seed=1)
     random, sent, time = network.left.random, [], 0.0
-    for _ in range(60_000):
+    for _ in range(40_000):
         time += random.expovariate(load / service)
         sent.append(time)
         network.send(bytes(1250), at=time)
     network.run()
     waits = [arrived - at - service for at, arrived in zip(sent, network.times, strict=True)]
-    assert sum(waits) / len(waits) / service == pytest.approx(expected, rel=0.08)
+    assert sum(waits) / len(waits) / service == pytest.approx(expected, rel=0.1)
 
 
 class LastInFirstOutMarking:
