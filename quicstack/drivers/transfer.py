@@ -13,13 +13,14 @@ def take(stream: Stream, n: int, closed: QuicstackError | None) -> bytes | None:
 
     Raises StreamReset, or ``closed`` when nothing is left to read of a connection that is over.
     """
+    receive = stream.receive
+    if receive is not None and receive.stop_code is not None:
+        raise StreamError(f"stream {stream.id} was told to stop; there is nothing to read", stream_id=stream.id)
     data = stream.read(n)
     if data:
         return data
     if stream.at_end or n == 0:
         return b""
-    if stream.receive is not None and stream.receive.stop_code is not None:
-        raise StreamError(f"stream {stream.id} was told to stop; there is nothing to read", stream_id=stream.id)
     if closed is not None:
         raise closed.with_traceback(None)
     return None
