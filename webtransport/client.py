@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,6 +22,8 @@ from webtransport.session_limits import SessionState
 from webtransport.session_state import Session
 
 __all__ = ["WebTransportClient"]
+
+logger = logging.getLogger("webtransport")
 
 DEFAULT_PORT = 443
 
@@ -112,7 +115,9 @@ class WebTransportClient:
                 raise
             raise ConnectTimeout(f"no session with {target.authority} within {seconds:g} s") from None
         self._check_subprotocol(core, link, subprotocols, require_subprotocol)
-        return WebTransportSession(core, link)
+        session = WebTransportSession(core, link)
+        logger.info("session %d with %s, %s", core.session_id, url, session.dialect)
+        return session
 
     async def _link_to(self, target: Target) -> Link:
         """A connection that a new session may use: with pooling perhaps one that is there, else a new one."""
@@ -127,7 +132,12 @@ class WebTransportClient:
             options=self._options,
             datagram_endpoint=self._datagram_endpoint,
         )
-        link = Link(connection, self._config, on_idle=None if self._config.pooling else self._drop)
+        link = Link(
+            connection,
+            self._config,
+            on_idle=None if self._config.pooling else self._drop,
+            keep_alive=self._config.keep_alive,
+        )
         self._links[link] = (target.host, target.port)
         try:
             await link.wait_settings()

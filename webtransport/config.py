@@ -20,10 +20,8 @@ __all__ = ["ClientConfig", "ServerConfig"]
 PathLike = str | os.PathLike[str]
 
 ALPN = ("h3",)
-INITIAL_LIMITS = FlowLimits(max_data=1 << 18, max_streams_bidi=16, max_streams_uni=16)
-"""What SETTINGS let a peer do in each new session, where flow control of sessions is agreed on (draft-16 §5.5)."""
 SESSION_WINDOW = FlowLimits(max_data=16 << 20, max_streams_bidi=128, max_streams_uni=128)
-"""What capsules raise that to once the session is there."""
+"""What a peer may have outstanding in a session, where flow control of sessions is agreed on (draft-16 §5)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +32,8 @@ class CommonConfig:
     """Drafts to offer, newest first."""
     max_sessions: int = 64
     """Sessions of one connection at a time."""
-    initial_limits: FlowLimits = INITIAL_LIMITS
+    initial_limits: FlowLimits = SESSION_WINDOW
+    """What SETTINGS grant to each session in advance. Where that is less than ``session_window``, capsules follow."""
     session_window: FlowLimits = SESSION_WINDOW
     session_limits: SessionLimits = field(default_factory=SessionLimits)
     shutdown_timeout: float = 1.0
@@ -95,6 +94,9 @@ class ClientConfig(CommonConfig):
     trust: Trust = field(default_factory=Trust.system)
     connect_timeout: float = 10.0
     """For a session to come about: name, handshake, SETTINGS and response."""
+    keep_alive: float | None = 10.0
+    """While a session is open, have the server acknowledge something this often, so that silence is not taken for the
+    end (RFC 9000 §10.1.2). None: let a silent connection time out."""
     pooling: bool = False
     """Let sessions with the same server share a connection, where the dialect allows it."""
 

@@ -53,6 +53,7 @@ class Link:
         on_session: Callable[[Link, Session], None] | None = None,
         on_request: Callable[[Exchange], None] | None = None,
         on_idle: Callable[[Link], None] | None = None,
+        keep_alive: float | None = None,
     ) -> None:
         self.connection = connection
         self.changed = Gate(asyncio.get_running_loop())
@@ -63,6 +64,8 @@ class Link:
         self._on_idle = on_idle
         self._was_busy = False
         self._timer: asyncio.TimerHandle | None = None
+        self._keep_alive = keep_alive
+        self._pulse: asyncio.TimerHandle | None = None
         is_server = not connection.engine.is_client
         settings = settings_to_send(
             server=is_server, max_sessions=config.max_sessions, limits=config.initial_limits, dialects=config.dialects
@@ -78,6 +81,7 @@ class Link:
         )
         connection.set_protocol(self)
         self.touch()
+        self._on_pulse()
 
     @property
     def now(self) -> float:
@@ -89,6 +93,8 @@ class Link:
         self._settle()
         self.changed.open()
         self.connection.flush()
+        if self.table.failed is not None:
+            self.stop()
 
     def touch(self) -> None:
         """Something was written, read, opened or closed here: let it leave, and look what followed from it."""
@@ -129,6 +135,14 @@ class Link:
             self.table.handle_timeout(self.now)
             self.touch()
 
+    def _on_pulse(self) -> None:
+        """RFC 9000 §10.1.2: a session in which nobody says anything for a while is not over."""
+        if self._keep_alive is None or self.table.failed is not None:
+            return
+        if any(session.is_open for session in self.table.sessions.values()):
+            self.connection.ping()
+        self._pulse = self._loop.call_later(self._keep_alive, self._on_pulse)
+
     async def wait_settings(self) -> None:
         """Return once the peer's SETTINGS are here; raises what closed the connection before."""
         while self.h3.peer_settings is None:
@@ -155,9 +169,10 @@ class Link:
 
     def stop(self) -> None:
         """Nothing will be timed any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._pulse):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._pulse = None
 
     def close(self, code: int = ErrorCode.H3_NO_ERROR, reason: str = "") -> None:
         """Close the connection. Sessions that are still there are lost with it."""

@@ -13,7 +13,7 @@ from quicstack.drivers.aio import AsyncConnection, AsyncServer
 from quicstack.drivers.aio import serve as serve_quic
 from quicstack.drivers.preferences import preferred_options, prefers_datagram_endpoint
 from quicstack.drivers.udp import UdpOptions
-from quicstack.errors import QuicstackError
+from quicstack.errors import ConnectionClosed, QuicstackError
 from quicstack.train import Address
 from webtransport.codes import ErrorCode
 from webtransport.config import ServerConfig
@@ -191,7 +191,7 @@ class WebTransportServer:
         except asyncio.CancelledError:
             await session.close()
             raise
-        except SessionClosed:
+        except (SessionClosed, ConnectionClosed):
             pass  # the peer left in the middle of something: the handler need not know how to end
         except QuicstackError as error:
             logger.warning("session %d %s: the handler ended with %s", session.session_id, session.path, error)

@@ -21,6 +21,10 @@ from webtransport import (
 from webtransport.certificates import CertificatePair, generate_self_signed_cert
 from webtransport.client import Target
 from webtransport.config import ServerConfig
+from webtransport.link import Link
+from webtransport.routing import Router
+from webtransport.server import WebTransportServer
+from webtransport.session_state import Session
 
 Config = Callable[..., ClientConfig]
 
@@ -183,3 +187,52 @@ async def test_the_end_of_a_client_reaches_the_server(app: ServerApp, client_con
             await client.connect(f"https://127.0.0.1:{server.port}/")
         info = await ends.get()
         assert info.clean and info.code == 0 and info.by_peer  # type: ignore[attr-defined]
+
+
+class LyingServer(WebTransportServer):
+    """Chooses a subprotocol that nobody offered."""
+
+    def _on_session(self, link: Link, core: Session) -> None:
+        if core.close_info is None:
+            link.table.accept(core, headers=[(b"wt-protocol", b'"other"')])
+            WebTransportSession(core, link)
+            link.touch()
+
+
+@pytest.mark.parametrize(("dialect", "offered", "fails"), [
+    ("draft-16", ["one"], True),
+    ("draft-16", [], False),
+    ("draft-14", ["one"], False),
+    ("draft-02", ["one"], False),
+])  # fmt: skip
+async def test_a_subprotocol_that_was_not_offered(
+    certificate: CertificatePair, client_config: Config, dialect: str, offered: list[str], fails: bool
+) -> None:
+    config = ServerConfig.create(*certificate)
+    async with LyingServer(config, Router()) as server, WebTransportClient(client_config(dialects=[dialect])) as client:
+        await server.listen("127.0.0.1", 0)
+        connecting = client.connect(f"https://127.0.0.1:{server.port}/", subprotocols=offered)
+        if fails:
+            with pytest.raises(WebTransportError, match="'other'"):
+                await connecting
+        else:
+            assert (await connecting).subprotocol is None
+
+
+async def test_a_silent_session_lives_on(app: ServerApp, client_config: Config) -> None:
+    app.add_route("/", stay)
+    config = client_config(keep_alive=0.05, quic={"max_idle_timeout": 0.4})
+    async with app.serve() as server, WebTransportClient(config) as client:
+        session = await client.connect(f"https://127.0.0.1:{server.port}/")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.2):
+                await session.wait_closed()
+
+
+async def test_a_silent_session_may_time_out(app: ServerApp, client_config: Config) -> None:
+    app.add_route("/", stay)
+    config = client_config(keep_alive=None, quic={"max_idle_timeout": 0.3})
+    async with app.serve() as server, WebTransportClient(config) as client:
+        session = await client.connect(f"https://127.0.0.1:{server.port}/")
+        info = await session.wait_closed()
+        assert isinstance(info.cause, TimeoutError) and not info.clean

@@ -431,3 +431,35 @@ async def test_session_as_a_context(app: ServerApp, client_config: Config) -> No
             async with await client.connect(url):
                 raise LookupError
         assert (await infos.get()).code == 1
+
+
+Operation = Callable[[WebTransportSession], Awaitable[object]]
+OPERATIONS: dict[str, Operation] = {
+    "accept_stream": lambda session: session.accept_stream(),
+    "accept_unidirectional_stream": lambda session: session.accept_unidirectional_stream(),
+    "create_bidirectional_stream": lambda session: session.create_bidirectional_stream(),
+    "create_unidirectional_stream": lambda session: session.create_unidirectional_stream(),
+    "datagrams.receive": lambda session: session.datagrams.receive(),
+    "datagrams.send": lambda session: session.datagrams.send(b"x"),
+    "drain": lambda session: session.drain(),
+    "wait_closed": lambda session: session.wait_closed(),
+    "wait_draining": lambda session: session.wait_draining(),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+async def test_cancelled_everywhere(app: ServerApp, client_config: Config, name: str) -> None:
+    """Whatever is given up, and whenever, the session goes on and no task is left."""
+    app.add_route("/", echo)
+    async with app.serve() as server, WebTransportClient(client_config()) as client:
+        session = await client.connect(f"https://127.0.0.1:{server.port}/")
+        for turns in range(6):
+            task = asyncio.ensure_future(OPERATIONS[name](session))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        stream = await session.create_bidirectional_stream()
+        await stream.write_all(b"still here")
+        assert await stream.read_all() == b"still here"
+    assert asyncio.all_tasks() == {asyncio.current_task()}
