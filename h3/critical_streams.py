@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from quicstack.connection.connection import Connection
+from quicstack.errors import ConnectionClosed
 from quicstack.transport.stream import Stream
 from quicstack.wire.varint import encode_varint
 
@@ -42,13 +43,16 @@ class LocalStream:
         return len(self._unsent) + self._stream.send_buffered > _CONGESTED
 
     def write(self, data: bytes = b"") -> None:
-        """Queue and send. Raises when the peer closed the stream, or lets it starve."""
+        """Queue and send; nowhere once the connection is over. Raises when the peer closed it, or lets it starve."""
         if self._stream.stop_code is not None:
             # RFC 9114 §6.2.1: nobody may ask for this stream to be closed
             raise H3ConnectionError(H3ErrorCode.H3_CLOSED_CRITICAL_STREAM, "STOP_SENDING on a critical stream")
         self._unsent += data
         if self._unsent:
-            del self._unsent[: self._stream.write(bytes(self._unsent))]
+            try:
+                del self._unsent[: self._stream.write(bytes(self._unsent))]
+            except ConnectionClosed:  # by the peer, right behind what is being answered here
+                self._unsent.clear()
         if len(self._unsent) > _MAX_UNSENT:
             raise H3ConnectionError(H3ErrorCode.H3_EXCESSIVE_LOAD, "no credit for a critical stream")
 

@@ -12,6 +12,7 @@ from h3.frames import FrameType, StreamType, encode_frame, is_grease
 from h3.qpack import Fields
 from h3.settings import H3Settings, Setting, read_settings
 from quicstack.errors import StreamLimitReached
+from quicstack.train import Path, Train
 from quicstack.wire.varint import encode_varint, read_varint
 
 Scripted = Callable[..., tuple[Any, Any]]
@@ -533,3 +534,28 @@ def test_after_a_close_nothing_happens(scripted: Scripted) -> None:
     exchange = side.exchanges[0]
     assert exchange.read_body() == b""
     assert side.h3.process(side.quic.take_ready()).exchanges == []
+
+
+def test_a_request_that_arrives_with_the_end_of_its_connection(both: Scripted) -> None:
+    """What came before CONNECTION_CLOSE counts; acknowledging and answering it goes nowhere and raises nothing."""
+    client, server = both()
+    fields = [*GET, (b"x-same", b"so that it goes into the dynamic table")]
+    for _ in range(3):
+        client.h3.request(fields, end_stream=True)
+        client.pair.run()
+    pair = client.pair
+    here, there = pair.endpoints
+
+    def deliver() -> None:
+        while (train := pair.endpoints[here].next_train(pair.now)) is not None:
+            arriving = Train(train.data, train.segment_size, Path(here, train.path.remote), 0)
+            pair.endpoints[there].receive(arriving, pair.now)
+
+    client.h3.request(fields, end_stream=True)
+    deliver()
+    client.quic.close(H3ErrorCode.H3_NO_ERROR, "")
+    deliver()
+    assert server.quic.closed is not None
+    server.process(server.quic.take_ready())
+    assert len(server.exchanges) == 4
+    server.exchanges[3].send_headers(OK, end_stream=True)
