@@ -29,7 +29,7 @@ from quicstack.transport.stream import Stream
 from quicstack.transport.stream_table import StreamLimits, StreamTable
 from quicstack.wire import frame
 from quicstack.wire.transport_parameters import TransportParameters
-from quicstack.wire.varint import varint_size
+from quicstack.wire.varint import MAX_VARINT, varint_size
 from quicstack.wire.version import QUIC_V1, VERSIONS
 
 __all__ = ["Connection", "Identity", "Ready"]
@@ -82,6 +82,7 @@ class Connection:
         state.trace.connection_started(
             now, is_client, path, identity.original_dcid, identity.local_cid, identity.peer_cid, identity.version
         )
+        state.outbox.now = now
         handshake.start(state, now)
 
     def __repr__(self) -> str:
@@ -93,18 +94,32 @@ class Connection:
 
     def receive(self, train: Train, now: float) -> None:
         """Datagrams arrived. Never raises for what a peer sent."""
-        receive.receive(self._state, train, now)
+        try:
+            receive.receive(self._state, train, now)
+        except Exception as error:
+            lifecycle.internal_error(self._state, now, error)
 
     def next_train(self, now: float) -> Train | None:
         """The next datagrams to send, or None."""
-        return send.next_train(self._state, now)
+        try:
+            return send.next_train(self._state, now)
+        except Exception as error:
+            lifecycle.internal_error(self._state, now, error)  # rings: CONNECTION_CLOSE goes with the next call
+            return None
 
     def next_timeout(self) -> float | None:
         """When ``handle_timeout`` wants to be called; None when the connection can be forgotten."""
         return timers.next_timeout(self._state)
 
     def handle_timeout(self, now: float) -> None:
-        timers.handle_timeout(self._state, now)
+        try:
+            timers.handle_timeout(self._state, now)
+        except Exception as error:
+            lifecycle.internal_error(self._state, now, error)
+
+    def receive_reset(self, train: Train, now: float) -> None:
+        """A datagram that belongs to no connection, but ends in a token that the peer gave this one (§10.3.1)."""
+        receive.on_stateless_reset(self._state, train, now)
 
     def send_failed(self, error: SendError) -> None:
         """A train did not leave the host. It counts as lost; what the network says is not to be trusted (§14.2.1)."""
@@ -224,6 +239,16 @@ class Connection:
     def peer_certificates(self) -> tuple[x509.Certificate, ...]:
         return self._state.tls.peer_certificates if self._state.tls else ()
 
+    def export_keying_material(self, label: str, context: bytes, length: int) -> bytes:
+        """Secret bytes that only the two ends of this connection can compute (RFC 8446 §7.5, RFC 5705 §4).
+
+        ``label`` keeps uses apart, ``context`` binds them to something. Raises ConfigurationError before the handshake
+        is complete.
+        """
+        if self._state.tls is None:
+            raise ConfigurationError("keying material can be exported only when the handshake is complete")
+        return self._state.tls.export(label, context, length)
+
     @property
     def peer_transport_parameters(self) -> TransportParameters | None:
         return self._state.peer_parameters
@@ -242,7 +267,7 @@ class Connection:
             congestion_window=metrics.congestion_window,
             bytes_in_flight=metrics.bytes_in_flight,
             pto_count=metrics.pto_count,
-            max_datagram_size=state.configuration.max_datagram_size,
+            max_datagram_size=state.max_datagram_size,
             streams_open=len(state.streams.streams),
             datagrams_dropped_in=state.datagrams_in.dropped,
             datagrams_dropped_out=state.datagrams_out.dropped,
@@ -275,15 +300,21 @@ class Connection:
         if limit == 0:
             return 0
         # Header: first byte, DCID and at most four bytes of packet number; frame: type and a length of two bytes.
-        room = state.configuration.max_datagram_size - 5 - len(state.peer_cids.current.cid) - AEAD_TAG_LENGTH
+        room = state.max_datagram_size - 5 - len(state.peer_cids.current.cid) - AEAD_TAG_LENGTH
         return max(0, min(room - 3, limit - 1 - varint_size(limit)))
+
+    @property
+    def _takes_datagrams(self) -> bool:
+        """RFC 9221 §3: the smallest DATAGRAM frame has two bytes as we write it."""
+        parameters = self._state.peer_parameters
+        return parameters is not None and parameters.max_datagram_frame_size >= 2
 
     def send_datagram(self, data: bytes) -> bool:
         """Queue a datagram. False when the queue is full and it was dropped; ConfigurationError when it never fits."""
         self._check_open()
         limit = self.max_datagram_payload
-        if len(data) > limit:
-            what = f"it takes at most {limit} bytes" if limit else "it takes no datagrams"
+        if len(data) > limit or not self._takes_datagrams:
+            what = f"it takes at most {limit} bytes" if self._takes_datagrams else "it takes no datagrams"
             raise ConfigurationError(f"a datagram of {len(data)} bytes cannot be sent to this peer: {what}")
         accepted = self._state.datagrams_out.push(bytes(data))
         self._state.outbox.ring()
@@ -317,12 +348,14 @@ class Connection:
         Without ``now`` the time of the last datagram or timer counts: layers above have no clock.
         """
         state = self._state
+        if not 0 <= code <= MAX_VARINT:
+            raise ValueError(f"an error code is between 0 and 2^62-1: {code}")
         lifecycle.close(state, state.outbox.now if now is None else now, code, reason, fault=0 if transport else None)
         state.outbox.ring()
 
     def _check_open(self) -> None:
         if self._state.closed is not None:
-            raise self._state.closed
+            raise self._state.closed.with_traceback(None)
 
 
 def _new_state(
@@ -384,6 +417,7 @@ def _new_state(
         path=PathState(path, validated=is_client),
         original_dcid=identity.original_dcid,
         local_parameters=parameters,
+        max_datagram_size=configuration.max_datagram_size,
         peer_scid=None if is_client else identity.peer_cid,
     )
 

@@ -1,8 +1,8 @@
 """What each frame does (RFC 9000 §19), and in which packets it may come (Table 3).
 
 A handler takes the state, the payload, the position after the frame type and the type; it returns the position after
-the frame. ``HANDLERS`` holds one list for each packet number space, indexed by frame type: a frame that the space does not
-permit finds a handler that refuses it, so permission costs nothing.
+the frame. ``HANDLERS`` holds one list for each packet number space, indexed by frame type: a frame that the space does
+not permit finds a handler that refuses it, so permission costs nothing.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ def _ack(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
     if largest >= space.next_packet_number:
         reason = f"packet {largest} is acknowledged, {space.next_packet_number - 1} was the last one sent"
         raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, reason, frame_type)
+    if space.skipped >= 0 and any(smallest <= space.skipped <= end for smallest, end in ranges):
+        reason = f"packet {space.skipped} is acknowledged, which was never sent"
+        raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, reason, frame_type)  # §21.4
     if largest > space.largest_acked:
         space.largest_acked = largest
     parameters = state.peer_parameters
@@ -170,6 +173,9 @@ def _path_challenge(state: ConnectionState, data: bytes, pos: int, frame_type: i
 def _path_response(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
     response, pos = frame.read_path_data(data, pos)
     if state.path.on_response(response):
+        if state.path.challenge_is_small:  # §8.2.3: the address is proven, that a full datagram gets there is not
+            state.path.challenge = state.environment.random(8)
+            state.path.challenges_sent = 0
         state.previous_path = None  # the new path works; what the old one would answer does not matter
     elif state.previous_path is not None and state.previous_path.on_response(response) and not state.path.validated:
         # §9.3.2: the peer is still where it was, and the new address has proven nothing

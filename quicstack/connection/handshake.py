@@ -128,6 +128,9 @@ def apply_peer_parameters(state: ConnectionState, data: bytes, now: float) -> No
     _authenticate_cids(state, parameters)
     state.peer_parameters = parameters
     state.recovery.max_ack_delay = parameters.max_ack_delay
+    if parameters.max_udp_payload_size < state.max_datagram_size:
+        state.max_datagram_size = parameters.max_udp_payload_size
+        state.recovery.set_max_datagram_size(state.max_datagram_size)
     limits = StreamLimits(
         parameters.initial_max_stream_data_bidi_local,
         parameters.initial_max_stream_data_bidi_remote,

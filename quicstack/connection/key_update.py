@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+from quicstack.connection import lifecycle
 from quicstack.connection.state import APPLICATION, ConnectionState
 from quicstack.errors import TransportError, TransportErrorCode
+from quicstack.tls.key_schedule import TLS_CHACHA20_POLY1305_SHA256
 from quicstack.transport.packet_protection import InvalidTag
 
-__all__ = ["can_update", "open_other_phase", "update_send_keys"]
+__all__ = ["can_update", "count_failure", "open_other_phase", "stay_within_limits", "update_send_keys"]
 
 UPDATE_AFTER = 1 << 22
 """Packets sealed before we update by ourselves: half of what RFC 9001 §6.6 allows AES-GCM."""
+
+
+CONFIDENTIALITY_LIMIT = 1 << 23
+"""Packets that AES-GCM may seal with one key (§6.6); ChaCha20 has no limit that a connection could reach."""
+INTEGRITY_LIMITS = {TLS_CHACHA20_POLY1305_SHA256: 1 << 36}
+INTEGRITY_LIMIT = 1 << 52
+"""Packets that may fail to open before a forgery becomes likely (§6.6): ChaCha20's, and AES-GCM's."""
+
+
+def stay_within_limits(state: ConnectionState, now: float) -> bool:
+    """§6.6: update in time, or stop using the connection. False when it is closed for that."""
+    keys = state.spaces[APPLICATION].seal_keys
+    assert keys is not None
+    if can_update(state):
+        update_send_keys(state, now)
+    elif keys.packets >= CONFIDENTIALITY_LIMIT - 64 and keys.suite.value != TLS_CHACHA20_POLY1305_SHA256:
+        lifecycle.close(state, now, TransportErrorCode.AEAD_LIMIT_REACHED, "the peer lets us have no new keys", fault=0)
+        return False
+    return True
+
+
+def count_failure(state: ConnectionState) -> None:
+    """A packet did not open (§6.6). Raises AEAD_LIMIT_REACHED when there were too many."""
+    state.key_phase.failures += 1
+    if state.key_phase.failures >= INTEGRITY_LIMIT >> 16:
+        keys = state.spaces[APPLICATION].open_keys
+        limit = INTEGRITY_LIMITS.get(keys.suite.value if keys is not None else 0, INTEGRITY_LIMIT)
+        if state.key_phase.failures >= limit:
+            raise TransportError(TransportErrorCode.AEAD_LIMIT_REACHED, f"{limit} packets could not be opened")
 
 
 def can_update(state: ConnectionState) -> bool:
@@ -46,7 +77,14 @@ def open_other_phase(state: ConnectionState, header: bytes, number: int, body: b
         return phase.previous_open.open(header, number, body)
     if phase.next_open is None:
         raise InvalidTag
-    payload = phase.next_open.open(header, number, body)
+    try:
+        payload = phase.next_open.open(header, number, body)
+    except InvalidTag:
+        if phase.previous_open is not None and now <= phase.previous_until:
+            phase.previous_open.open(header, number, body)
+            reason = "the peer went back to old keys"  # §6.4: lower packet numbers came under newer ones
+            raise TransportError(TransportErrorCode.KEY_UPDATE_ERROR, reason) from None
+        raise
     if phase.send_bit == phase.receive_bit and not phase.ack_sent:
         reason = "the peer updated its keys twice before the first update was acknowledged"
         raise TransportError(TransportErrorCode.KEY_UPDATE_ERROR, reason)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from quicstack.connection.state import CloseFrame, ConnectionState, Phase
 from quicstack.errors import ConnectionClosed, QuicstackError, TransportError, TransportErrorCode
+from quicstack.observe.trace import Trace
 
 __all__ = [
-    "close", "close_on_error", "discard", "drain", "enter", "internal_error", "is_over", "on_packet_while_closing",
-    "restart_idle_timer",
+    "begin_closing", "close", "close_on_error", "discard", "drain", "enter", "internal_error", "is_over",
+    "on_packet_while_closing", "restart_idle_timer",
 ]  # fmt: skip
 
 MAX_REASON = 256
@@ -82,6 +83,7 @@ def _finish(state: ConnectionState, phase: Phase, now: float, error: QuicstackEr
     # §10.2: closing and draining last three times the PTO, so that late packets find someone home.
     state.close_deadline = now + 3 * max(state.recovery.pto_duration(2), 0.001)
     outbox = state.outbox
+    outbox.closed = error
     for stream in state.streams:
         outbox.push_ready(stream)  # whoever waits on a stream must learn that it is over
         if stream.receive is not None:
@@ -94,6 +96,13 @@ def _finish(state: ConnectionState, phase: Phase, now: float, error: QuicstackEr
         space.waiting.clear()
         state.recovery.discard_space(space.index)
     outbox.ring()
+
+
+def begin_closing(state: ConnectionState, now: float) -> None:
+    """§10.2: the closing period runs from the first CONNECTION_CLOSE, whenever the application asked for it."""
+    if not state.close_started:
+        state.close_started = True
+        state.close_deadline = max(state.close_deadline, now + 3 * max(state.recovery.pto_duration(2), 0.001))
 
 
 def on_packet_while_closing(state: ConnectionState) -> None:
@@ -120,4 +129,12 @@ def restart_idle_timer(state: ConnectionState, now: float) -> None:
 def internal_error(state: ConnectionState, now: float, error: BaseException) -> None:
     """A defect of ours costs this connection, not the endpoint."""
     state.internal_error = error
-    close(state, now, TransportErrorCode.INTERNAL_ERROR, "internal error", fault=0)
+    if is_over(state):
+        state.trace = Trace()
+        discard(state, now)  # not even the end goes as it should
+        return
+    try:
+        close(state, now, TransportErrorCode.INTERNAL_ERROR, "internal error", fault=0)
+    except Exception:  # then it is the application's trace that fails
+        state.trace = Trace()
+        close(state, now, TransportErrorCode.INTERNAL_ERROR, "internal error", fault=0)

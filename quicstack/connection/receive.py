@@ -13,12 +13,13 @@ from quicstack.connection.state import APPLICATION, HANDSHAKE, INITIAL, SPACE_NA
 from quicstack.errors import ConnectionClosed, TransportError, TransportErrorCode
 from quicstack.train import Path, Train
 from quicstack.transport.packet_protection import SAMPLE_LENGTH, InvalidTag, retry_integrity_tag
-from quicstack.transport.packet_space import MAX_WAITING, PacketSpace, WaitingPacket
+from quicstack.transport.packet_space import MAX_WAITING, MAX_WAITING_BYTES, PacketSpace, WaitingPacket
 from quicstack.transport.path import PathState
 from quicstack.wire.frame import read_frame_type
 from quicstack.wire.packet import (
     FIXED_BIT,
     LONG_HEADER,
+    MIN_INITIAL_DATAGRAM,
     LongHeader,
     read_cids,
     read_long_header,
@@ -27,11 +28,13 @@ from quicstack.wire.packet import (
 from quicstack.wire.packet_number import decode_packet_number
 from quicstack.wire.version import NEGOTIATION, VERSIONS, PacketType
 
-__all__ = ["receive"]
+__all__ = ["on_stateless_reset", "receive"]
 
 MIN_SEALED = 4 + SAMPLE_LENGTH
 """From the packet number on, a packet needs this many bytes to carry a sample (RFC 9001 §5.4.2)."""
 RESET_TOKEN = 16
+MIN_RESET = 21
+"""RFC 9000 §10.3: no stateless reset is shorter."""
 
 
 def receive(state: ConnectionState, train: Train, now: float) -> None:
@@ -52,6 +55,7 @@ def receive(state: ConnectionState, train: Train, now: float) -> None:
     try:
         if train.data[0] & LONG_HEADER:
             for datagram in train.datagrams():
+                counters.datagrams_received += 1
                 _receive_datagram(state, datagram, train.path, train.ecn, now)
         else:
             _receive_train(state, train, now)
@@ -103,6 +107,8 @@ def _maybe_migrate(state: ConnectionState, path: PathState, now: float) -> None:
         old.challenges_sent = 0
         old.challenge_deadline = None
         state.previous_path = old
+    elif path is state.previous_path:
+        state.previous_path = None
     state.path = path
     if path.address.remote != old.address.remote:
         state.peer_cids.rotate()  # §9.5: not the same ID on two paths, if there is another
@@ -113,18 +119,18 @@ def _maybe_migrate(state: ConnectionState, path: PathState, now: float) -> None:
 
 def _receive_datagram(state: ConnectionState, data: bytes, path: Path, ecn: int, now: float) -> None:
     """RFC 9000 §12.2: packet after packet; one that is bad does not spoil the others."""
-    state.counters.datagrams_received += 1
     pos = 0
     dcid = None
     while pos < len(data):
         if not data[pos] & LONG_HEADER:
-            if state.local_cids.is_active(data[pos + 1 : pos + 1 + state.local_cids.length]):
+            if dcid is not None and data[pos + 1 : pos + 1 + state.local_cids.length] == dcid:
                 _receive_train(state, Train(data[pos:], len(data) - pos, path, ecn), now, counted=True)
             return
         try:
             version, packet_dcid, _, _ = read_cids(data, pos)
             if version == NEGOTIATION:
-                _on_version_negotiation(state, data, now)
+                if pos == 0:  # §12.2: it has no length, and is not coalesced
+                    _on_version_negotiation(state, data, now)
                 return
             if version != state.version.value:
                 raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, "another version")
@@ -153,6 +159,9 @@ def _receive_long(state: ConnectionState, data: bytes, header: LongHeader, path:
     if state.peer_scid is not None and header.scid != state.peer_scid:
         _drop(state, name, size, "connection_unknown")  # §7.2: a different Source Connection ID is discarded
         return
+    if header.packet_type == PacketType.INITIAL and not state.is_client and len(data) < MIN_INITIAL_DATAGRAM:
+        _drop(state, name, size, "invalid_length")  # §14.1: whoever can reach us can pad
+        return
     if state.is_client and header.packet_type == PacketType.INITIAL and header.token:
         _drop(state, name, size, "invalid_token")  # §17.2.2: servers send none
         return
@@ -171,6 +180,7 @@ def _receive_long(state: ConnectionState, data: bytes, header: LongHeader, path:
     try:
         payload = space.open_keys.open(plain, number, data[header.pn_offset + pn_length : header.end])
     except InvalidTag:
+        key_update.count_failure(state)
         _drop(state, name, size, "decryption_failure")
         return
     if plain[0] & 0x0C:
@@ -188,22 +198,25 @@ def _receive_long(state: ConnectionState, data: bytes, header: LongHeader, path:
 
 def _keep_waiting(state: ConnectionState, space: PacketSpace, packet: bytes, path: Path, ecn: int, now: float) -> None:
     """RFC 9001 §5.7: packets that overtook the handshake wait for their keys, a few of them."""
-    if space.discarded or len(space.waiting) >= MAX_WAITING:
+    size = space.waiting_bytes + len(packet)
+    if space.discarded or len(space.waiting) >= MAX_WAITING or size > MAX_WAITING_BYTES:
         _drop(state, SPACE_NAMES[space.index], len(packet), "key_unavailable")
     else:
+        space.waiting_bytes = size
         space.waiting.append(WaitingPacket(packet, path, ecn, now))
 
 
 def _open_waiting(state: ConnectionState, now: float) -> None:
     for space in state.spaces:
         if space.waiting and space.open_keys is not None:
-            waiting, space.waiting = space.waiting, []
+            waiting, space.waiting, space.waiting_bytes = space.waiting, [], 0
             for packet in waiting:
+                # With the time at which it came: the wait for keys is part of the ACK delay (RFC 9000 §13.2.5).
                 if packet.data[0] & LONG_HEADER:
-                    _receive_datagram(state, packet.data, packet.path, packet.ecn, now)
+                    _receive_datagram(state, packet.data, packet.path, packet.ecn, packet.now)
                 else:
                     train = Train(packet.data, len(packet.data), packet.path, packet.ecn)
-                    _receive_train(state, train, now, counted=True)
+                    _receive_train(state, train, packet.now, counted=True)
 
 
 # -- trains with short headers -----------------------------------------------------------------------------------------
@@ -257,13 +270,29 @@ def _receive_train(state: ConnectionState, train: Train, now: float, counted: bo
 
 def _on_undecryptable(state: ConnectionState, space: PacketSpace, packet: bytes, now: float) -> None:
     """RFC 9000 §10.3.1: what cannot be opened may be a stateless reset. RFC 9001 §6.6: and failures are counted."""
-    if len(packet) >= 21:
-        tail = packet[-RESET_TOKEN:]
-        if any(hmac.compare_digest(tail, token) for token in state.peer_cids.reset_tokens):
-            error = ConnectionClosed(0, "the peer has lost the connection (stateless reset)", by_peer=True)
-            lifecycle.drain(state, now, error)
-            return
+    path = state.rx_path
+    if path is not None and _is_reset(state, packet, path.address):
+        lifecycle.drain(state, now, _lost_by_the_peer())
+        return
+    key_update.count_failure(state)
     _drop(state, SPACE_NAMES[space.index], len(packet), "decryption_failure")
+
+
+def _is_reset(state: ConnectionState, datagram: bytes, path: Path) -> bool:
+    """§10.3.1: the end of the whole datagram counts, the comparison leaks nothing, and it comes from the peer."""
+    if len(datagram) < MIN_RESET or path.remote != state.path.address.remote:
+        return False
+    return any(hmac.compare_digest(datagram[-RESET_TOKEN:], token) for token in state.peer_cids.reset_tokens)
+
+
+def _lost_by_the_peer() -> ConnectionClosed:
+    return ConnectionClosed(0, "the peer has lost the connection (stateless reset)", by_peer=True)
+
+
+def on_stateless_reset(state: ConnectionState, train: Train, now: float) -> None:
+    """A datagram under a connection ID that is not ours, recognised by its token, whatever its first bytes say."""
+    if _is_reset(state, train.data, train.path):
+        lifecycle.drain(state, now, _lost_by_the_peer())
 
 
 # -- one packet --------------------------------------------------------------------------------------------------------
@@ -298,8 +327,8 @@ def _process(
     state.counters.packets_received += 1
     space.acks.on_packet(number, flags & IS_ELICITING > 0, now, ecn)
     path = state.rx_path
-    if path is not state.path and flags & IS_NO_PROBE and number == space.acks.largest and path is not None:
-        if not state.phase.is_over:
+    if path is not state.path and flags & IS_NO_PROBE and number == space.acks.largest:  # noqa: SIM102
+        if path is not None and not state.phase.is_over:
             _maybe_migrate(state, path, now)
 
 

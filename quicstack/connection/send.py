@@ -31,6 +31,8 @@ MIN_ROOM = 48
 """Room that makes it worth adding another packet to a datagram."""
 PING_AFTER_ACK_ONLY = 64
 """ACK-only packets after which a PING asks the peer to acknowledge them, so that ranges can be forgotten (§13.2.4)."""
+SKIP_PERIOD = 256
+"""Packets, on average, from one packet number left out to the next, while the window is small."""
 
 LONG_TYPES = (PacketType.INITIAL, PacketType.HANDSHAKE)
 
@@ -62,7 +64,7 @@ def next_train(state: ConnectionState, now: float) -> Train | None:
 
 
 def _fill(
-    state: ConnectionState, space: PacketSpace, capacity: int, now: float, *, may_elicit: bool
+    state: ConnectionState, space: PacketSpace, capacity: int, now: float, *, may_elicit: bool, with_ack: bool = True
 ) -> tuple[list[bytes], list[Record], bool]:
     """Frames for one packet of at most ``capacity`` bytes, their records, and whether they are ack-eliciting.
 
@@ -73,7 +75,7 @@ def _fill(
     acks = space.acks
     room = capacity
     ack_only = not acks.ack_due
-    if acks.unacked or acks.ack_due:
+    if with_ack and (acks.unacked or acks.ack_due):
         ack = acks.write(now, state.local_parameters.ack_delay_exponent if space.index == APPLICATION else 3, room)
         if ack is not None:
             out.append(ack)
@@ -88,6 +90,8 @@ def _fill(
             out.append(b"\x01")  # RFC 9002 §6.2.4: a PTO always sends something that elicits an ACK
     elicits = len(out) > acks_written
     if not elicits and (ack_only or not out):
+        if out and may_elicit:  # a datagram may fit without the acknowledgement, which can wait
+            return _fill(state, space, capacity, now, may_elicit=True, with_ack=False)
         return [], [], False  # an acknowledgement that may wait does not travel alone
     if acks_written:
         acks.on_ack_sent()
@@ -95,7 +99,7 @@ def _fill(
             state.key_phase.ack_sent = True
     if not elicits and space.index == APPLICATION:
         state.ack_only_since_ping += 1
-        if state.ack_only_since_ping >= PING_AFTER_ACK_ONLY and may_elicit:
+        if state.ack_only_since_ping >= PING_AFTER_ACK_ONLY and may_elicit and room:
             state.ack_only_since_ping = 0
             out.append(b"\x01")
             elicits = True
@@ -201,6 +205,7 @@ def _fill_path_frames(state: ConnectionState, path: PathState, room: int, out: l
     if path.challenge is not None and path.challenge_deadline is None and room >= 9:
         out.append(b"\x1a" + path.challenge)
         path.challenges_sent += 1
+        path.challenge_is_small = path.budget() < MIN_INITIAL_DATAGRAM
         path.challenge_deadline = state.outbox.now + max(3 * state.recovery.pto_duration(APPLICATION), 0.6)
         path.pad_next = True
         room -= 9
@@ -213,7 +218,7 @@ def _fill_path_frames(state: ConnectionState, path: PathState, room: int, out: l
 def _handshake_datagram(state: ConnectionState, now: float) -> Train | None:
     """RFC 9000 §12.2: Initial, Handshake and 1-RTT packets in one datagram, padded where §14.1 asks for it."""
     path = state.path
-    room = min(state.configuration.max_datagram_size, path.budget())
+    room = min(state.max_datagram_size, path.budget())
     state.recovery.at_anti_amplification_limit = path.budget() < MIN_INITIAL_DATAGRAM
     allowed = state.probes > 0 or state.recovery.send_allowance(now) > 0
     parts: list[tuple[PacketSpace, list[bytes], list[Record], bool, int]] = []
@@ -241,16 +246,17 @@ def _handshake_datagram(state: ConnectionState, now: float) -> Train | None:
         state.recovery.app_limited = allowed
         return None
     if padded:
-        used = min(state.configuration.max_datagram_size, path.budget()) - room
+        used = min(state.max_datagram_size, path.budget()) - room
         parts[-1][1].append(bytes(max(0, MIN_INITIAL_DATAGRAM - used)))
     ecn = state.recovery.ecn.mark() if state.configuration.ecn else 0
-    data = b"".join(_seal_one(state, *part, now, ecn, padded) for part in parts)
+    data = b"".join(_seal_one(state, *part, now, ecn, padded and part is parts[-1]) for part in parts)
     if state.probes:
         state.probes -= 1
         if state.probes and not any(space.crypto.outgoing.has_data for space in state.spaces):
             retransmission.queue_probe(state)  # a second copy has twice the chance; a PING would have none
     if state.is_client and any(part[0].index == 1 for part in parts):
         handshake.discard_keys(state, INITIAL, now)  # RFC 9001 §4.9.1
+    state.counters.packets_sent += len(parts) - 1
     return _launch(state, path, data, len(data), 1, ecn)
 
 
@@ -295,7 +301,7 @@ def _short_prefix(state: ConnectionState, dcid: bytes, pn_length: int) -> bytes:
 def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot path
     """As many full packets as window, pacer and path allow, and at most one shorter packet at their end."""
     path = state.path
-    size = state.configuration.max_datagram_size
+    size = state.max_datagram_size
     budget = path.budget()
     recovery = state.recovery
     probe = state.probes > 0
@@ -306,8 +312,10 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
     recovery.at_anti_amplification_limit = budget < size
     space = state.spaces[APPLICATION]
     assert space.seal_keys is not None
-    if space.seal_keys.packets > key_update.UPDATE_AFTER and key_update.can_update(state):
-        key_update.update_send_keys(state, now)
+    if space.seal_keys.packets > key_update.UPDATE_AFTER and not key_update.stay_within_limits(state, now):
+        return None
+    if space.next_packet_number >= space.skip_at:
+        _skip_a_number(state, space)
     number = first_number = space.next_packet_number
     dcid = state.peer_cids.current.cid
     pn_length = packet_number_length(number + packets, space.largest_acked)
@@ -344,6 +352,17 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
         return None
     data = space.seal_keys.seal_train(_short_prefix(state, dcid, pn_length), pn_length, first_number, payloads)
     return _launch(state, path, data, len(payloads[0]) + overhead, len(payloads), ecn)
+
+
+def _skip_a_number(state: ConnectionState, space: PacketSpace) -> None:
+    """RFC 9000 §21.4: leave a number out, one in several windows. Who acknowledges it has not read our packets."""
+    if space.skip_at:
+        space.skipped = space.next_packet_number
+        space.next_packet_number += 1
+    window = state.recovery.congestion_controller.congestion_window // state.max_datagram_size
+    period = max(SKIP_PERIOD, 4 * int(window))
+    chance = int.from_bytes(state.environment.random(4), "big") % period
+    space.skip_at = space.next_packet_number + period // 2 + chance
 
 
 def _fill_with_one_stream(
@@ -421,17 +440,17 @@ def _launch(state: ConnectionState, path: PathState, data: bytes, segment: int, 
 def _probe_datagram(state: ConnectionState, path: PathState, now: float) -> Train | None:
     """RFC 9000 §8.2, §9.3.3: PATH_CHALLENGE and PATH_RESPONSE on a path that is not the current one."""
     out: list[bytes] = []
-    size = state.configuration.max_datagram_size
-    if path.budget() < size:
-        return None
-    _fill_path_frames(state, path, size, out)
-    path.pad_next = False
-    if not out:
-        return None
+    size = min(state.max_datagram_size, path.budget())
     space = state.spaces[APPLICATION]
     pn_length = packet_number_length(space.next_packet_number, space.largest_acked)
     header = _header(state, space, 0, pn_length)
-    out.append(bytes(size - len(header) - AEAD_TAG_LENGTH - sum(map(len, out))))
+    room = size - len(header) - AEAD_TAG_LENGTH
+    room -= _fill_path_frames(state, path, room, out)
+    path.pad_next = False
+    if not out:
+        return None
+    if size >= MIN_INITIAL_DATAGRAM:  # §8.2.2: else the limit forbids to expand it
+        out.append(bytes(size - len(header) - AEAD_TAG_LENGTH - room))
     payload = b"".join(out)
     number = space.next_packet_number
     space.next_packet_number = number + 1
@@ -447,6 +466,7 @@ def _close_datagram(state: ConnectionState, now: float) -> Train | None:
     if not state.close_due or state.close_frame is None:
         return None
     state.close_due = False
+    lifecycle.begin_closing(state, now)
     close = state.close_frame
     parts = []
     size = 0

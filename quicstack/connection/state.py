@@ -78,6 +78,8 @@ class KeyPhase:
     """First packet number sealed with the current keys; the next update waits for its ACK (§6.1)."""
     ack_sent: bool = True
     """We have acknowledged something since the peer's last update; only then may it update again (§6.2)."""
+    failures: int = 0
+    """Packets of any level that did not open (§6.6)."""
 
 
 @dataclass(slots=True)
@@ -100,6 +102,8 @@ class ConnectionState:
     path: PathState
     original_dcid: bytes
     local_parameters: TransportParameters
+    max_datagram_size: int
+    """Of our packets: what the configuration says, but no more than the peer takes (§18.2). Written by handshake."""
     tls: ClientHandshake | ServerHandshake | None = None  # handshake
     counters: Counters = field(default_factory=Counters)
     key_phase: KeyPhase = field(default_factory=KeyPhase)
@@ -143,6 +147,8 @@ class ConnectionState:
     close_due: bool = False
     close_deadline: float = 0.0
     close_received: int = 0
+    close_started: bool = False
+    """CONNECTION_CLOSE was sent, or would have been if the path had room for it."""
 
     # values that are sent until acknowledged
     handshake_done: SentValue | None = None

@@ -44,7 +44,9 @@ def _crypto_waits(state: ConnectionState) -> bool:
 def handle_timeout(state: ConnectionState, now: float) -> None:
     """Act on every deadline that has passed."""
     if lifecycle.is_over(state):
-        if state.phase is not Phase.CLOSED and now >= state.close_deadline:
+        if state.phase is Phase.CLOSING and not state.close_started:
+            lifecycle.begin_closing(state, now)
+        elif state.phase is not Phase.CLOSED and now >= state.close_deadline:
             lifecycle.discard(state, now)
         return
     if state.idle_deadline is not None and now >= state.idle_deadline:
@@ -89,3 +91,7 @@ def _check_path(state: ConnectionState, now: float) -> None:
             state.previous_path = None
         elif state.previous_path is not None and state.previous_path.validated:
             state.path, state.previous_path = state.previous_path, None
+        elif not path.validated:
+            # §9.3.2: nowhere is left that is known to be the peer's
+            lifecycle.discard(state, now, ConnectionTimeout("the peer's new address was never proven"))
+            return

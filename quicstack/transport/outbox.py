@@ -45,8 +45,8 @@ class Outbox:
     """Filled from below, emptied by ``connection/send`` and by the application."""
 
     __slots__ = (
-        "bell", "control", "datagrams", "is_client", "max_data", "now", "ready", "ring_for", "rung", "sending",
-        "smoothed_rtt", "state_changed", "streams_allowed", "touched",
+        "bell", "closed", "control", "datagrams", "is_client", "max_data", "now", "ready", "ring_for", "rung",
+        "sending", "smoothed_rtt", "state_changed", "streams_allowed", "touched",
     )  # fmt: skip
 
     def __init__(self, *, is_client: bool = False, bell: deque[Any] | None = None, ring_for: object = None) -> None:
@@ -60,6 +60,8 @@ class Outbox:
         self.datagrams = False
         self.streams_allowed = False
         self.state_changed = False
+        self.closed: Exception | None = None
+        """Why nothing more can be written."""
         self.bell = bell
         self.ring_for = ring_for
         self.rung = False

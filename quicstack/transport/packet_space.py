@@ -10,10 +10,12 @@ from quicstack.transport.ack_tracker import AckTracker
 from quicstack.transport.crypto_stream import CryptoStream
 from quicstack.transport.packet_protection import PacketKeys
 
-__all__ = ["MAX_WAITING", "PacketSpace", "WaitingPacket"]
+__all__ = ["MAX_WAITING", "MAX_WAITING_BYTES", "PacketSpace", "WaitingPacket"]
 
 MAX_WAITING = 16
 """Packets of a level whose keys are not known yet that are kept (RFC 9001 §5.7)."""
+MAX_WAITING_BYTES = 1 << 15
+"""And what they may add up to."""
 
 
 @dataclass(slots=True)
@@ -30,7 +32,7 @@ class PacketSpace:
     """One of three: Initial, Handshake, Application Data (0-RTT and 1-RTT share it)."""
 
     __slots__ = ("acks", "crypto", "discarded", "epoch", "index", "largest_acked", "next_packet_number", "open_keys",
-                 "seal_keys", "waiting")  # fmt: skip
+                 "seal_keys", "skip_at", "skipped", "waiting", "waiting_bytes")  # fmt: skip
 
     def __init__(self, index: int, epoch: Epoch) -> None:
         self.index = index
@@ -43,5 +45,10 @@ class PacketSpace:
         self.open_keys: PacketKeys | None = None
         self.seal_keys: PacketKeys | None = None
         self.waiting: list[WaitingPacket] = []
+        self.waiting_bytes = 0
+        self.skip_at = 0
+        """Packet number at or after which one is left out next; 0 before that was chosen (§21.4)."""
+        self.skipped = -1
+        """The last one left out."""
         self.discarded = False
         """RFC 9001 §4.9: the keys are gone for good."""

@@ -15,8 +15,8 @@ MAX_CHALLENGES = 3
 class PathState:
     """Counters of one path, and the challenge that validates it (§8.2)."""
 
-    __slots__ = ("address", "bytes_received", "bytes_sent", "challenge", "challenge_deadline", "challenges_sent",
-                 "pad_next", "response", "validated")  # fmt: skip
+    __slots__ = ("address", "bytes_received", "bytes_sent", "challenge", "challenge_deadline",
+                 "challenge_is_small", "challenges_sent", "pad_next", "response", "validated")  # fmt: skip
 
     def __init__(self, address: Path, *, validated: bool) -> None:
         self.address = address
@@ -28,6 +28,8 @@ class PathState:
         self.challenge_deadline: float | None = None
         """When to repeat it; None while it waits to be sent."""
         self.challenges_sent = 0
+        self.challenge_is_small = False
+        """The amplification limit left no room for a full datagram, so the challenge says nothing about size."""
         self.pad_next = False
         """The next packet proves the path and has to be full size (§8.2.1)."""
         self.response: bytes | None = None

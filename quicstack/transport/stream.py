@@ -152,8 +152,14 @@ class Stream:
         return self._sending().state in SEND_TERMINAL
 
     def write(self, data: bytes, fin: bool = False) -> int:
-        """Bytes accepted: fewer than given when the buffer is full, and then ``fin`` is not applied either."""
-        accepted = self._sending().write(data, fin)
+        """Bytes accepted: fewer than given when the buffer is full, and then ``fin`` is not applied either.
+
+        Raises what closed the connection, when it is over.
+        """
+        sending = self._sending()
+        if self._outbox.closed is not None:
+            raise self._outbox.closed.with_traceback(None)
+        accepted = sending.write(data, fin)
         if accepted or fin:
             self._outbox.push_stream(self)
         return accepted
