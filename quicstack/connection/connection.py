@@ -249,6 +249,16 @@ class Connection:
             raise ConfigurationError("keying material can be exported only when the handshake is complete")
         return self._state.tls.export(label, context, length)
 
+    def export_keying_material(self, label: str, context: bytes, length: int) -> bytes:
+        """Secret bytes that only the two ends of this connection can compute (RFC 8446 §7.5, RFC 5705 §4).
+
+        ``label`` keeps uses apart, ``context`` binds them to something. Raises ConfigurationError before the handshake
+        is complete.
+        """
+        if self._state.tls is None:
+            raise ConfigurationError("keying material can be exported only when the handshake is complete")
+        return self._state.tls.export(label, context, length)
+
     @property
     def peer_transport_parameters(self) -> TransportParameters | None:
         return self._state.peer_parameters

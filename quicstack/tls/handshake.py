@@ -15,11 +15,11 @@ from typing import NamedTuple, TypeAlias
 
 from cryptography import x509
 
-from quicstack.errors import TransportError, TransportErrorCode
+from quicstack.errors import ConfigurationError, TransportError, TransportErrorCode
 from quicstack.tls.alerts import Alert, tls_error
 from quicstack.tls.epoch import Epoch
 from quicstack.tls.groups import group_name
-from quicstack.tls.key_schedule import CipherSuite, KeySchedule, Transcript
+from quicstack.tls.key_schedule import CipherSuite, KeySchedule, Transcript, export
 from quicstack.tls.messages import message_name
 from quicstack.tls.settings import TlsSettings
 
@@ -36,6 +36,11 @@ __all__ = [
 
 MAX_MESSAGE = 65536
 """Largest handshake message taken, header included. TLS allows 16 MiB; a long certificate chain has 10 KiB."""
+
+MAX_EXPORTER_LABEL = 249
+"""HkdfLabel holds 255 bytes (RFC 8446 §7.1), six of which are its prefix."""
+MAX_EXPORT = 255
+"""Times the length of the hash: what HKDF-Expand can give (RFC 5869 §2.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,7 @@ class Handshake(abc.ABC):
         self._events: list[TlsEvent] = []
         self._failure: TransportError | None = None
         self._expected: tuple[int, ...] = ()
+        self._exporter_secret = b""
         self._generator = self._run()
 
     @property
@@ -131,6 +137,21 @@ class Handshake(abc.ABC):
         """What to do since the last call, in order: keys come before the output that they protect."""
         events, self._events = self._events, []
         return events
+
+    def export(self, label: str, context: bytes, length: int) -> bytes:
+        """Keying material of this connection for another protocol (RFC 8446 §7.5, RFC 5705 §4).
+
+        Both sides get the same bytes for the same arguments. Raises :class:`ConfigurationError` before the handshake
+        is complete: until then nobody has proven who the other side is.
+        """
+        if not self.is_complete or self.cipher_suite is None:
+            raise ConfigurationError("keying material can be exported only when the handshake is complete")
+        hash = self.cipher_suite.hash()
+        if not label.isascii() or not 1 <= len(label) <= MAX_EXPORTER_LABEL:
+            raise ConfigurationError(f"the exporter label {label!r} must be 1 to {MAX_EXPORTER_LABEL} ASCII characters")
+        if not 1 <= length <= MAX_EXPORT * hash.digest_size:
+            raise ConfigurationError(f"cannot export {length} bytes, only 1 to {MAX_EXPORT * hash.digest_size}")
+        return export(hash, self._exporter_secret, label.encode(), context, length)
 
     def receive(self, epoch: Epoch, data: bytes) -> None:
         """In-order CRYPTO bytes of one level, cut anywhere; no bytes do nothing. Raises :class:`TransportError`."""
@@ -208,7 +229,8 @@ class Handshake(abc.ABC):
         server = schedule.derive(b"s ap traffic", transcript_hash)
         self._log_key("CLIENT_TRAFFIC_SECRET_0", client)
         self._log_key("SERVER_TRAFFIC_SECRET_0", server)
-        self._log_key("EXPORTER_SECRET", schedule.derive(b"exp master", transcript_hash))
+        self._exporter_secret = schedule.derive(b"exp master", transcript_hash)
+        self._log_key("EXPORTER_SECRET", self._exporter_secret)
         return (client, server) if self.is_client else (server, client)
 
     def _check_finished(self, schedule: KeySchedule, peer_secret: bytes, body: bytes) -> None:

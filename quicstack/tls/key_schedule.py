@@ -29,6 +29,7 @@ __all__ = [
     "CipherSuite",
     "KeySchedule",
     "Transcript",
+    "export",
     "hkdf_expand_label",
     "hkdf_extract",
 ]
@@ -84,6 +85,12 @@ def hash_of(hash: hashes.HashAlgorithm, data: bytes) -> bytes:
     digest = hashes.Hash(hash)
     digest.update(data)
     return digest.finalize()
+
+
+def export(hash: hashes.HashAlgorithm, exporter_secret: bytes, label: bytes, context: bytes, length: int) -> bytes:
+    """TLS-Exporter (RFC 8446 §7.5), from the secret called ``exp master``. No context counts as an empty one."""
+    secret = hkdf_expand_label(hash, exporter_secret, label, hash_of(hash, b""), hash.digest_size)
+    return hkdf_expand_label(hash, secret, b"exporter", hash_of(hash, context), length)
 
 
 class Transcript:

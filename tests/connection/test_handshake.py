@@ -7,7 +7,7 @@ import random
 import pytest
 from peer import TO_CLIENT, TO_SERVER, Pair, long_packet, opens_long
 
-from quicstack.errors import ConnectionClosed, ConnectionTimeout, TransportErrorCode
+from quicstack.errors import ConfigurationError, ConnectionClosed, ConnectionTimeout, TransportErrorCode
 from quicstack.train import Path, Train
 from quicstack.transport.packet_protection import retry_integrity_tag
 from quicstack.wire import frame as f
@@ -29,6 +29,17 @@ def test_handshake() -> None:
         assert side.cipher_suite_name == "TLS_AES_128_GCM_SHA256"
         assert side.group_name == "x25519"
     assert pair.server.server_name == "localhost"
+
+
+def test_exported_keying_material() -> None:
+    """RFC 8446 §7.5."""
+    pair = Pair()
+    with pytest.raises(ConfigurationError, match="only when the handshake is complete"):
+        pair.client.export_keying_material("EXPORTER-test", b"", 32)
+    pair.exchange()
+    exported = pair.client.export_keying_material("EXPORTER-test", b"context", 32)
+    assert len(exported) == 32
+    assert pair.server.export_keying_material("EXPORTER-test", b"context", 32) == exported
 
 
 def test_client_initials_are_padded() -> None:

@@ -146,6 +146,19 @@ def test_our_client_with_openssl(authority: Any, now: float, suite: int, group: 
     assert client.group == group
 
 
+@pytest.mark.parametrize("suite", sorted(CIPHER_SUITES))
+def test_exported_keying_material(authority: Any, now: float, suite: int) -> None:
+    context, root = openssl_server(authority)
+    client, _, server = connect(context, now, cipher_suites=(suite,), trust=Trust.roots(root))
+    for label, about, length in (
+        ("EXPORTER-Channel-Binding", b"", 32),
+        ("x", b"\x00" * 300, 1),
+        ("y" * 249, b"a", 999),
+    ):
+        assert client.export(label, about, length) == server.export_keying_material(label.encode(), length, about)
+    assert client.export("EXPORTER-x", b"", 32) == server.export_keying_material(b"EXPORTER-x", 32)
+
+
 def test_hello_retry_request_of_openssl(authority: Any, now: float) -> None:
     context, root = openssl_server(authority)
     context.set_tmp_ecdh(ec.SECP384R1())

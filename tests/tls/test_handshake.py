@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import hashes
 
-from quicstack.errors import TransportError, TransportErrorCode
+from quicstack.errors import ConfigurationError, TransportError, TransportErrorCode
 from quicstack.tls.certificate import CertificateStore
 from quicstack.tls.epoch import Epoch
 from quicstack.tls.groups import X25519MLKEM768, available_groups, group_name
@@ -267,3 +267,35 @@ def mutate(data: bytes, chance: random.Random) -> bytes:
         if chance.random() < 0.7 and len(changed) >= 4:
             changed[1:4] = (len(changed) - 4).to_bytes(3, "big")
     return bytes(changed)
+
+
+def test_export(wire: Any) -> None:
+    """RFC 8446 §7.5: the same on both sides, another for every label, context and length, and for every connection."""
+    client, server = wire.run(wire.client(), wire.server())
+    exported = client.export("EXPORTER-test", b"context", 32)
+    assert server.export("EXPORTER-test", b"context", 32) == exported
+    others = [
+        client.export("EXPORTER-tesu", b"context", 32),
+        client.export("EXPORTER-test", b"", 32),
+        client.export("EXPORTER-test", b"context", 33)[:32],
+        wire.run(wire.client(3), wire.server(4))[0].export("EXPORTER-test", b"context", 32),
+    ]
+    assert len({exported, *others}) == 5
+    assert len(client.export("EXPORTER-test", b"", 255 * 32)) == 255 * 32
+
+
+@pytest.mark.parametrize(("label", "length"), [("", 32), ("x" * 250, 32), ("ä", 32), ("x", 0), ("x", 255 * 32 + 1)])
+def test_what_cannot_be_exported(wire: Any, label: str, length: int) -> None:
+    client, _ = wire.run(wire.client(), wire.server())
+    with pytest.raises(ConfigurationError, match="export"):
+        client.export(label, b"", length)
+
+
+def test_nothing_is_exported_before_the_end(wire: Any) -> None:
+    client, server = wire.client(), wire.server()
+    client.start()
+    server.start()
+    wire.carry(client, server)
+    for side in (client, server):
+        with pytest.raises(ConfigurationError, match="only when the handshake is complete"):
+            side.export("EXPORTER-test", b"", 32)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
 
-from quicstack.tls.key_schedule import CIPHER_SUITES, KeySchedule, Transcript, hkdf_expand_label, hkdf_extract
+from quicstack.tls.key_schedule import CIPHER_SUITES, KeySchedule, Transcript, export, hkdf_expand_label, hkdf_extract
 from quicstack.tls.messages import HandshakeType, ServerHello
 from quicstack.tls.presentation import Reader
 
@@ -88,6 +90,22 @@ def test_whole_schedule(trace: Any, name: str) -> None:
     verify_data = schedule.finished(client, hash_before(messages[: end - 1]))
     assert messages[end - 1] == b"\x14\x00\x00\x20" + verify_data
     assert schedule.derive(b"res master", hash_before(messages[:end])) == told.secret("res master")
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_exporter(trace: Any, name: str) -> None:
+    """RFC 8446 §7.5, spelled out from the exporter master secret of RFC 8448 with nothing but HMAC."""
+    secret = trace(name).secret("exp master")
+
+    def expand_once(key: bytes, label: bytes, content: bytes) -> bytes:
+        digest = hashlib.sha256(content).digest()
+        info = b"\x00\x20" + bytes([6 + len(label)]) + b"tls13 " + label + b"\x20" + digest
+        return hmac.digest(key, info + b"\x01", "sha256")
+
+    derived = expand_once(secret, b"EXPORTER-Channel-Binding", b"")
+    assert export(SHA256, secret, b"EXPORTER-Channel-Binding", b"context", 32) == expand_once(
+        derived, b"exporter", b"context"
+    )
 
 
 def test_resumed_schedule(trace: Any) -> None:
