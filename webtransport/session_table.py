@@ -293,6 +293,7 @@ class SessionTable:
                 self._on_response(session)
             elif exchange.error is not None or exchange.reset_code is not None:
                 session.end(CloseInfo(by_peer=True, clean=False, cause=exchange.error))
+                exchange.cancel(ErrorCode.H3_REQUEST_CANCELLED)
             return
         if exchange.owner is not None or exchange.request is None:
             if exchange.owner is None and exchange.error is not None:

@@ -27,7 +27,7 @@ from webtransport.session_table import SessionTable
 
 CLIENT, SERVER = ("192.0.2.1", 50000), ("192.0.2.2", 443)
 DELAY = 0.01
-SOON = 0.4  # timers of the engine further away than this are left alone
+SOON = 0.4  # timers of the engine further away than this are left alone, unless a test says otherwise
 
 
 class Side:
@@ -87,6 +87,7 @@ class Net:
         self.server: Side
         self.now = 1000.0
         self.drop: Callable[[Train], bool] = lambda train: False
+        self.soon = SOON
         self._endpoints = {
             CLIENT: Endpoint(configuration, environment=environment, server=False),
             SERVER: Endpoint(configuration, environment=environment, server=True),
@@ -136,7 +137,7 @@ class Net:
                         arriving = Train(train.data, train.segment_size, Path(here, train.path.remote), train.ecn)
                         self._wire.append((self.now + DELAY, train.path.remote, arriving))
             deadlines = [endpoint.next_timeout() for endpoint in self._endpoints.values()]
-            near = [at for at in deadlines if at is not None and at < self.now + SOON]
+            near = [at for at in deadlines if at is not None and at < self.now + self.soon]
             near += [at for at, *_ in self._wire[:1]]
             if not near:
                 return

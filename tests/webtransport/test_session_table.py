@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -644,3 +645,41 @@ def test_capsules_mean_nothing_without_flow_control(net: Make) -> None:
     client.exchange.send_capsule(CapsuleType.WT_MAX_DATA, b"\x04")
     n.run()
     assert server.is_open
+
+
+@ALL
+@pytest.mark.parametrize("seed", range(3))
+def test_over_a_network_that_loses_packets(net: Make, dialect: Dialect, seed: int) -> None:
+    """Streams both ways, their resets and the close arrive although every eighth packet does not."""
+    n = net(client_dialects=(dialect,), window=FlowLimits(20_000, 4, 4), client_limits=TIGHT, server_limits=TIGHT)
+    client, server = n.connect()
+    luck = random.Random(seed)
+    n.drop = lambda train: luck.random() < 1 / 8
+    n.soon = 8.0
+    data = luck.randbytes(100_000)
+    n.run()
+    sent = client.add_opened_stream(n.client.h3.open_webtransport_stream(client.session_id))
+    victim = client.add_opened_stream(n.client.h3.open_webtransport_stream(client.session_id, unidirectional=True))
+    victim.reset(11)
+    done, back, received, echoed, got = 0, b"", b"", 0, None
+    for _ in range(400):
+        if done < len(data):
+            done += sent.write(data[done:], True)
+        n.run()
+        got = got or server.accept_stream(unidirectional=False)
+        if got is not None:
+            received += got.read()
+            if echoed < len(received) or (got.at_end and not got.is_ended):
+                echoed += got.write(received[echoed:], got.at_end)
+        n.run()
+        back += sent.read()
+        if sent.at_end:
+            break
+    assert back == received == data
+    reset = server.accept_stream(unidirectional=True)
+    assert reset.stream.reset_code == http_code(11)
+    server.close(12, "enough", n.now)
+    n.run()
+    assert client.close_info == CloseInfo(12, "enough", by_peer=True)
+    assert client.streams == server.streams == {}
+    assert n.client.table.sessions == n.server.table.sessions == {}
