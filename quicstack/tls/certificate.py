@@ -1,14 +1,15 @@
-"""What a server shows: its certificate chain with the private key, and the store that can swap them while serving.
+"""What a server shows: certificate chains with private keys, and the store that picks one and can swap them.
 
 The scheme for CertificateVerify is chosen here as well (RFC 8446 §4.4.2.2, §4.4.3), because it depends on the key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
+from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -23,9 +24,10 @@ from cryptography.hazmat.primitives.serialization import (
 
 from quicstack.errors import ConfigurationError
 from quicstack.tls.alerts import Alert, tls_error
+from quicstack.tls.server_name import ascii_name
 from quicstack.tls.signatures import PrivateKey, scheme_name, schemes_of
 
-__all__ = ["CertificateKey", "CertificateStore", "load_certificates"]
+__all__ = ["CertificateKey", "CertificateKeys", "CertificateStore", "load_certificates"]
 
 PEM_MARK = b"-----BEGIN "
 
@@ -105,26 +107,78 @@ def _spki(public_key: PublicKeyTypes) -> bytes:
     return public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
+CertificateKeys: TypeAlias = CertificateKey | Sequence[CertificateKey]
+"""One, or several with keys of different kinds, best first."""
+
+
 class CertificateStore:
-    """The certificate a server answers with. :meth:`replace` takes effect for handshakes that start after it."""
+    """The certificates a server answers with. :meth:`replace` takes effect for handshakes that start after it.
 
-    __slots__ = ("_default",)
+    The name in the ClientHello (SNI, RFC 6066 §3) decides first: ``select_by_name`` is asked with it (in small letters;
+    None if the client gave none); where that answers None, ``by_name`` is looked up, whose names may start with ``*.``
+    to stand for exactly one label; who asks for any other name gets ``default``. Of several certificates for one name
+    the first is shown that has a key whose signatures the client can check (RFC 8446 §4.4.2.2).
+    """
 
-    def __init__(self, default: CertificateKey) -> None:
-        self._default = default
+    __slots__ = ("_by_name", "_default", "_select_by_name")
 
-    def replace(self, certificate_key: CertificateKey) -> None:
-        """Swap certificate and key, as after a renewal; running connections are not touched."""
-        self._default = certificate_key
+    def __init__(
+        self,
+        default: CertificateKeys,
+        *,
+        by_name: Mapping[str, CertificateKeys] | None = None,
+        select_by_name: Callable[[str | None], CertificateKeys | None] | None = None,
+    ) -> None:
+        self._by_name: dict[str, tuple[CertificateKey, ...]] = {}
+        self._select_by_name = select_by_name
+        self.replace(default, by_name=by_name)
+
+    def replace(self, default: CertificateKeys, *, by_name: Mapping[str, CertificateKeys] | None = None) -> None:
+        """Swap certificates and keys, as after a renewal; running connections are not touched.
+
+        Without ``by_name`` the certificates of single names stay as they are.
+        """
+        names = None if by_name is None else {_pattern(name): _several(keys) for name, keys in by_name.items()}
+        self._default = _several(default)
+        if names is not None:
+            self._by_name = names
 
     def select(self, server_name: str | None, signature_schemes: Sequence[int]) -> tuple[CertificateKey, int]:
         """Certificate and CertificateVerify scheme for one ClientHello. ``server_name`` is its SNI, if it had one."""
-        chosen = self._default
-        for scheme in chosen.schemes:
-            if scheme in signature_schemes:
-                return chosen, scheme
+        candidates = self._candidates(server_name)
+        for candidate in candidates:
+            for scheme in candidate.schemes:
+                if scheme in signature_schemes:
+                    return candidate, scheme
+        usable = dict.fromkeys(scheme for candidate in candidates for scheme in candidate.schemes)
         raise tls_error(
             Alert.HANDSHAKE_FAILURE,
             f"ClientHello for {server_name!r} offers no signature scheme that our certificate's key can use: "
-            f"expected one of {', '.join(map(scheme_name, chosen.schemes))}",
+            f"expected one of {', '.join(map(scheme_name, usable))}",
         )
+
+    def _candidates(self, server_name: str | None) -> tuple[CertificateKey, ...]:
+        host = None if server_name is None else server_name.rstrip(".").lower()
+        if self._select_by_name is not None:
+            chosen = self._select_by_name(host)
+            if chosen is not None:
+                return _several(chosen)
+        if host is None:
+            return self._default
+        _, _, parent = host.partition(".")
+        return self._by_name.get(host) or self._by_name.get(f"*.{parent}") or self._default
+
+
+def _several(keys: CertificateKeys) -> tuple[CertificateKey, ...]:
+    several = (keys,) if isinstance(keys, CertificateKey) else tuple(keys)
+    if not several:
+        raise ConfigurationError("a server needs at least one CertificateKey for each name")
+    return several
+
+
+def _pattern(name: str) -> str:
+    """A name of ``by_name`` as it is looked up; a wildcard is one whole label, the leftmost (RFC 6125 §6.4.3)."""
+    wildcard, rest = ("*.", name[2:]) if name.startswith("*.") else ("", name)
+    if "*" in rest:
+        raise ConfigurationError(f"by_name: {name!r} has a wildcard elsewhere than in *.a.example")
+    return wildcard + ascii_name(rest)

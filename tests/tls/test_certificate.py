@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from quicstack.errors import ConfigurationError, TransportError
+from quicstack.tls.alerts import Alert, tls_error
 from quicstack.tls.certificate import CertificateKey, CertificateStore
 
 
@@ -95,3 +96,91 @@ def test_select_and_replace(authority: Any) -> None:
     with pytest.raises(TransportError, match="expected one of rsa_pss_rsae_sha256") as caught:
         store.select(None, (0x0403, 0x0401))
     assert caught.value.code == 0x128
+
+
+def test_the_clients_schemes_pick_one_of_several(authority: Any) -> None:
+    """RFC 8446 §4.4.2.2: our order of preference, as far as the client can follow."""
+    ecdsa, rsa = authority.server("p256")[0], authority.server("rsa")[0]
+    store = CertificateStore([ecdsa, rsa])
+    assert store.select("localhost", (0x0804, 0x0403)) == (ecdsa, 0x0403)
+    assert store.select("localhost", (0x0503, 0x0804)) == (rsa, 0x0804)
+    with pytest.raises(TransportError, match="expected one of ecdsa_secp256r1_sha256, rsa_pss_rsae_sha256, "):
+        store.select("localhost", (0x0807,))
+    store.replace([rsa, ecdsa])
+    assert store.select("localhost", (0x0403, 0x0804)) == (rsa, 0x0804)
+    with pytest.raises(ConfigurationError, match="at least one CertificateKey"):
+        CertificateStore([])
+
+
+def named(authority: Any, *names: str) -> CertificateKey:
+    pair: CertificateKey = authority.server(names=names)[0]
+    return pair
+
+
+def chosen(store: CertificateStore, name: str | None) -> CertificateKey:
+    return store.select(name, (0x0403,))[0]
+
+
+def test_by_name(authority: Any) -> None:
+    default, exact, wild = (named(authority, name) for name in ("default.test", "a.example", "*.b.example"))
+    store = CertificateStore(default, by_name={"A.Example.": exact, "*.b.example": [wild]})
+    for name in ("a.example", "A.EXAMPLE", "a.example."):
+        assert chosen(store, name) == exact
+    assert chosen(store, "any.b.example") == wild
+    for other in ("b.example", "x.y.b.example", "x.a.example", "unknown", "", "*.", "b\x00.example", None):
+        assert chosen(store, other) == default
+    store.replace(wild)
+    assert (chosen(store, "a.example"), chosen(store, None)) == (exact, wild)
+    store.replace(default, by_name={"a.example": default, "c.example": exact})
+    assert (chosen(store, "a.example"), chosen(store, "any.b.example"), chosen(store, "c.example")) == (
+        default,
+        default,
+        exact,
+    )
+
+
+def test_an_exact_name_goes_before_a_wildcard(authority: Any) -> None:
+    default, exact, wild = (named(authority, name) for name in ("default.test", "a.example", "*.example"))
+    store = CertificateStore(default, by_name={"*.example": wild, "a.example": exact})
+    assert (chosen(store, "a.example"), chosen(store, "b.example")) == (exact, wild)
+
+
+@pytest.mark.parametrize("name", ["*", "*a.example", "a.*.example", "*.*.example", "", "no host"])
+def test_bad_names(authority: Any, name: str) -> None:
+    pair, _ = authority.server()
+    with pytest.raises(ConfigurationError):
+        CertificateStore(pair, by_name={name: pair})
+
+
+def test_replace_is_all_or_nothing(authority: Any) -> None:
+    first, second = named(authority, "a.example"), named(authority, "b.example")
+    store = CertificateStore(first)
+    with pytest.raises(ConfigurationError):
+        store.replace(second, by_name={"b.example": []})
+    with pytest.raises(ConfigurationError):
+        store.replace([], by_name={"b.example": second})
+    assert (chosen(store, None), chosen(store, "b.example")) == (first, first)
+
+
+def test_select_by_name(authority: Any) -> None:
+    """The callback is asked first; what it does not know is looked up as if there were none."""
+    default, listed, made = (named(authority, name) for name in ("default.test", "a.example", "made.example"))
+    asked: list[str | None] = []
+
+    def select(name: str | None) -> CertificateKey | list[CertificateKey] | None:
+        asked.append(name)
+        return {None: made, "made.example": [made]}.get(name)
+
+    store = CertificateStore(default, by_name={"a.example": listed}, select_by_name=select)
+    names = (None, "MADE.example.", "a.example", "unknown")
+    assert [chosen(store, name) for name in names] == [made, made, listed, default]
+    assert asked == [None, "made.example", "a.example", "unknown"]
+
+
+def test_a_callback_can_refuse(authority: Any) -> None:
+    def refuse(name: str | None) -> None:
+        raise tls_error(Alert.UNRECOGNIZED_NAME, f"no {name} here")
+
+    with pytest.raises(TransportError) as caught:
+        chosen(CertificateStore(authority.server()[0], select_by_name=refuse), "a.example")
+    assert caught.value.code == 0x170

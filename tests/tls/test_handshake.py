@@ -299,3 +299,19 @@ def test_nothing_is_exported_before_the_end(wire: Any) -> None:
     for side in (client, server):
         with pytest.raises(ConfigurationError, match="only when the handshake is complete"):
             side.export("EXPORTER-test", b"", 32)
+
+
+def test_a_server_with_many_certificates(wire: Any, authority: Any) -> None:
+    """Name and signature schemes of the ClientHello decide which certificate the client sees."""
+    (ecdsa, _), (rsa, _) = authority.server("p256"), authority.server("rsa")
+    other, _ = authority.server("ed25519", names=("any.example",))
+    store = CertificateStore([ecdsa, rsa], by_name={"*.example": other})
+    for settings, expected in (
+        ({}, ecdsa),
+        ({"signature_schemes": (0x0804, 0x0403)}, ecdsa),
+        ({"signature_schemes": (0x0804, 0x0401)}, rsa),
+        ({"server_name": "any.example"}, other),
+    ):
+        client, _ = wire.run(wire.client(**settings), wire.server(certificates=store))
+        assert client.is_complete
+        assert client.peer_certificates == expected.certificates
