@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import sys
 from collections.abc import Coroutine, Sequence
 
 from webtransport.demo.run import TRANSFER, run_browser, run_server, run_terminal
@@ -52,8 +53,12 @@ def _run(work: Coroutine[None, None, None]) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         asyncio.run(until_told())
+    except KeyboardInterrupt:
+        pass
+    except OSError as error:
+        sys.exit(f"It did not work: {error}")
 
 
 if __name__ == "__main__":

@@ -169,7 +169,10 @@ async def run_browser(port: int, http_port: int, *, open_browser: bool) -> None:
         except OSError:
             server = await stack.enter_async_context(app.serve("127.0.0.1", port))  # no IPv6 here
         config = {"url": f"https://127.0.0.1:{server.port}", "hash": list(certificate_hash(pair.certfile))}
-        page = PageServer(http_port, config)
+        try:
+            page = PageServer(http_port, config)
+        except OSError:
+            page = PageServer(0, config)  # somebody else has that port
         stack.callback(page.close)
         print(f"WebTransport server: {config['url']} (UDP), certificate {pair.certfile}")
         print(f"Open {page.url} in Chromium or Firefox, as they are: the page names the certificate's hash.")
