@@ -1,8 +1,8 @@
 """Frames (RFC 9000 §12.4 Table 3, §19; DATAGRAM of RFC 9221; RESET_STREAM_AT of draft-ietf-quic-reliable-stream-reset).
 
 ``FRAMES`` is the table. Below it stand one reader and one writer for each frame, in the order of §19. A reader takes
-the position after the frame type and returns the fields as a tuple that ends with the position after the frame; a writer
-returns the whole frame. There are no frame objects here: ``frame_study`` has them, on these same readers.
+the position after the frame type and returns the fields as a tuple that ends with the position after the frame; a
+writer returns the whole frame. There are no frame objects here: ``frame_study`` has them, on these same readers.
 """
 
 from __future__ import annotations
