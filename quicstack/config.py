@@ -20,6 +20,8 @@ from quicstack.wire.version import QUIC_V1, VERSIONS
 __all__ = ["Configuration"]
 
 MAX_SEND_PAYLOAD = 65527
+MAX_DATAGRAM_SIZE = 16383
+"""What the Length of our long headers can say (RFC 9000 §17.2)."""
 
 
 def random_connection_id(random: Callable[[int], bytes], length: int) -> bytes:
@@ -90,6 +92,8 @@ class Configuration:
     """Server: key of stateless reset tokens (§10.3.2); random for each process unless given."""
     handshake_timeout: float = 10.0
     max_connections: int = 10_000
+    max_handshakes: int = 1_000
+    """Server: connections whose handshake is not complete; whoever comes while there are more is not answered."""
     trace_factory: Callable[[bytes, bool], Trace] | None = None
     """Makes a trace from the original destination connection ID and whether this side is the client."""
 
@@ -98,7 +102,7 @@ class Configuration:
         if unknown or not self.versions:
             raise ConfigurationError(f"versions: {[hex(v) for v in self.versions]} are not all spoken here")
         self._between("max_udp_payload_size", 1200, MAX_SEND_PAYLOAD)
-        self._between("max_datagram_size", 1200, MAX_SEND_PAYLOAD)
+        self._between("max_datagram_size", 1200, MAX_DATAGRAM_SIZE)
         self._between("connection_id_length", 0, MAX_CID_LENGTH)
         self._between("ack_delay_exponent", 0, 20)
         self._between("active_connection_id_limit", 2, 1 << 30)
@@ -107,6 +111,13 @@ class Configuration:
         self._between("initial_max_streams_uni", 0, 1 << 60)
         self._between("initial_max_data", 0, 1 << 40)
         self._between("max_datagram_frame_size", 0, 65535)
+        self._between("max_idle_timeout", 0, 1 << 32)
+        for name in ("bidi_local", "bidi_remote", "uni"):
+            self._between(f"initial_max_stream_data_{name}", 0, 1 << 40)
+        for name in ("send_buffer", "max_connections", "max_handshakes"):
+            self._between(name, 1, 1 << 40)
+        if self.handshake_timeout <= 0:
+            raise ConfigurationError(f"handshake_timeout is {self.handshake_timeout}, expected more than 0")
 
     def _between(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)

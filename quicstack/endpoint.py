@@ -35,6 +35,10 @@ MIN_RESET = 21
 MAX_RESET = 42
 MIN_INITIAL_DCID = 8
 """RFC 9000 §7.2: the client's first Destination Connection ID has at least eight bytes."""
+MAX_CID_ATTEMPTS = 100
+
+_Deadline = tuple[float, int, Connection]
+"""When, a number that orders equal times, and who."""
 
 
 @dataclass(slots=True)
@@ -47,6 +51,8 @@ class EndpointCounters:
     version_negotiations_sent: int = 0
     stateless_resets_sent: int = 0
     send_errors: int = 0
+    initials_refused: int = 0
+    """Initials that no key opens: they left no connection behind."""
 
 
 class Endpoint:
@@ -64,13 +70,16 @@ class Endpoint:
         self._reset_key = configuration.stateless_reset_key or environment.random(32)
         self._budget = MemoryBudget(configuration.memory_budget)
         self._by_cid: dict[bytes, Connection] = {}
+        self._fresh_cids: set[bytes] = set()  # made, and not yet in the table
         self._by_token: dict[bytes, Connection] = {}
         self._connections: dict[Connection, list[bytes]] = {}  # with the reset tokens registered for each
         self._cid_length = configuration.connection_id_length
         self._bell: deque[Connection] = deque()
         self._stateless: deque[Train] = deque()
-        self._timers: list[tuple[float, int, Connection]] = []
-        self._deadline: dict[Connection, float] = {}
+        self._timers: list[_Deadline] = []
+        self._deadline: dict[Connection, _Deadline] = {}
+        self._handshakes: dict[Connection, None] = {}  # of clients, not complete
+        self._last_sent: tuple[Train, Connection] | None = None
         self._sequence = 0
         self._ready: dict[Connection, None] = {}
         self._closing = False
@@ -86,6 +95,9 @@ class Endpoint:
         configuration = configuration or self.configuration
         if configuration.connection_id_length != self._cid_length:
             raise ConfigurationError("connection_id_length must be the same for all connections of an endpoint")
+        if not self._cid_length and self._connections:
+            # RFC 9000 §5.1: without IDs it is the socket that tells connections apart
+            raise ConfigurationError("connection_id_length is 0: an endpoint takes one connection at a time")
         random = self._environment.random
         dcid = random(MIN_INITIAL_DCID)
         identity = Identity(
@@ -95,11 +107,18 @@ class Endpoint:
             reset_key=self._reset_key,
             version=configuration.versions[0],
             budget=self._budget,
+            new_cid=lambda: self._new_cid(configuration),
         )
         return self._add(configuration, path, now, identity, is_client=True)
 
     def _new_cid(self, configuration: Configuration) -> bytes:
-        return configuration.generate_connection_id(self._environment.random, self._cid_length)
+        """A connection ID that no connection here uses; short ones may need a few attempts."""
+        for _ in range(MAX_CID_ATTEMPTS):
+            cid = configuration.generate_connection_id(self._environment.random, self._cid_length)
+            if cid not in self._by_cid and cid not in self._fresh_cids:
+                self._fresh_cids.add(cid)
+                return cid
+        raise ConfigurationError(f"generate_connection_id repeats itself: {MAX_CID_ATTEMPTS} IDs are all in use")
 
     def _add(
         self, configuration: Configuration, path: Path, now: float, identity: Identity, *, is_client: bool
@@ -145,36 +164,38 @@ class Endpoint:
             try:
                 version, dcid, scid, _ = read_cids(data, 0)
             except TransportError:
-                self.counters.datagrams_dropped += 1
+                if not self._is_reset(train, now):
+                    self.counters.datagrams_dropped += 1
                 return
             connection = self._by_cid.get(dcid)
             if connection is None:
-                connection = self._accept(train, version, dcid, scid, now)
-                if connection is None:
-                    return
+                if not self._is_reset(train, now):
+                    self._accept(train, version, dcid, scid, now)
+                return
         connection.receive(train, now)
         self._after(connection)
 
-    def _accept(self, train: Train, version: int, dcid: bytes, scid: bytes, now: float) -> Connection | None:
+    def _accept(self, train: Train, version: int, dcid: bytes, scid: bytes, now: float) -> None:
         """RFC 9000 §5.2.2, §6.1: an Initial makes a connection, an unknown version an answer, the rest nothing."""
         data = train.data
         if not self._server or self._closing or len(data) < MIN_INITIAL_DATAGRAM or version == NEGOTIATION:
             self.counters.datagrams_dropped += 1
-            return None
+            return
         if version not in self.configuration.versions:
             self._negotiate_version(train.path, dcid, scid)
-            return None
+            return
         try:
             header = read_long_header(data, 0, VERSIONS[version])
         except TransportError:
             self.counters.datagrams_dropped += 1
-            return None
+            return
         if header.packet_type != PacketType.INITIAL or len(dcid) < MIN_INITIAL_DCID:
             self.counters.datagrams_dropped += 1
-            return None
-        if len(self._connections) >= self.configuration.max_connections:
+            return
+        limits = self.configuration
+        if len(self._connections) >= limits.max_connections or len(self._handshakes) >= limits.max_handshakes:
             self.counters.connections_refused += 1
-            return None
+            return
         identity = Identity(
             original_dcid=dcid,
             peer_cid=scid,
@@ -182,11 +203,20 @@ class Endpoint:
             reset_key=self._reset_key,
             version=version,
             budget=self._budget,
+            new_cid=lambda: self._new_cid(self.configuration),
         )
         connection = self._add(self.configuration, train.path, now, identity, is_client=False)
-        self._by_cid[dcid] = connection  # until the client has learned our own connection ID
-        self.counters.connections_accepted += 1
-        return connection
+        self._by_cid[dcid] = connection  # the client uses it until it has learned our own connection ID
+        self._handshakes[connection] = None
+        connection.receive(train, now)
+        if connection.is_unused:
+            self.counters.initials_refused += 1
+            connection.abandon(now)
+        else:
+            self.counters.connections_accepted += 1
+        self._after(connection)
+        if connection.terminated:
+            self._ready.pop(connection, None)
 
     def _negotiate_version(self, path: Path, dcid: bytes, scid: bytes) -> None:
         versions = list(self.configuration.versions)
@@ -199,20 +229,26 @@ class Endpoint:
 
     def _on_unknown_short(self, train: Train, now: float) -> None:
         """A packet for no connection here: a stateless reset of one of ours, or somebody who deserves one (§10.3)."""
-        for datagram in train.datagrams():
-            connection = self._by_token.get(datagram[-16:]) if len(datagram) >= MIN_RESET else None
-            if connection is not None:
-                connection.receive(Train(datagram, len(datagram), train.path, train.ecn), now)
-                self._after(connection)
-                return
+        if self._is_reset(train, now):
+            return
         self.counters.datagrams_dropped += 1
         length = min(train.segment_size, len(train.data), MAX_RESET + 1) - 1  # §10.3.3: smaller, so no loop is endless
-        if self._server and length >= MIN_RESET:
+        if self._server and length >= MIN_RESET and len(self._stateless) < MAX_STATELESS:
             cid = train.data[1 : 1 + self._cid_length]
             head = self._environment.random(length - 16)
             reset = bytes((head[0] & 0x3F | 0x40,)) + head[1:] + stateless_reset_token(self._reset_key, cid)
             if self._queue_stateless(reset, train.path):
                 self.counters.stateless_resets_sent += 1
+
+    def _is_reset(self, train: Train, now: float) -> bool:
+        """§10.3.1: a datagram of no connection may be a stateless reset, with any first byte."""
+        for datagram in train.datagrams() if self._by_token else ():
+            connection = self._by_token.get(datagram[-16:]) if len(datagram) >= MIN_RESET else None
+            if connection is not None:
+                connection.receive_reset(Train(datagram, len(datagram), train.path, train.ecn), now)
+                self._after(connection)
+                return True
+        return False
 
     def _queue_stateless(self, datagram: bytes, path: Path) -> bool:
         if len(self._stateless) >= MAX_STATELESS:
@@ -230,20 +266,26 @@ class Endpoint:
         while bell:
             connection = bell.popleft()
             connection.rest()
+            if connection not in self._connections:
+                continue
             train = connection.next_train(now)
             if train is not None:
                 connection.ring()
+                self._last_sent = train, connection
                 return train
             self._after(connection)
         return None
 
     def send_failed(self, train: Train, error: SendError, now: float) -> None:
-        """A train did not leave the host; its packets count as lost until recovery says so."""
+        """The network refused a train: counted, and otherwise lost like any other (RFC 9000 §14.2.1)."""
         self.counters.send_errors += 1
-        for connection in self._connections:
-            if connection.path == train.path:
-                connection.send_failed(error)
-                break
+        if self._last_sent is not None and self._last_sent[0] is train:
+            self._last_sent[1].send_failed(error)
+        elif not self._server:  # told late, by the socket; a server has too many connections to look for the one
+            for connection in self._connections:
+                if connection.path == train.path:
+                    connection.send_failed(error)
+                    break
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -251,9 +293,8 @@ class Endpoint:
         """When ``handle_timeout`` wants to be called."""
         timers = self._timers
         while timers:
-            deadline, _, connection = timers[0]
-            if self._deadline.get(connection) == deadline:
-                return deadline
+            if self._deadline.get(timers[0][2]) is timers[0]:
+                return timers[0][0]
             heapq.heappop(timers)  # was moved, or the connection is gone
         return None
 
@@ -262,8 +303,9 @@ class Endpoint:
         timers = self._timers
         due = []
         while timers and timers[0][0] <= now:
-            deadline, _, connection = heapq.heappop(timers)
-            if self._deadline.get(connection) == deadline:
+            entry = heapq.heappop(timers)
+            connection = entry[2]
+            if self._deadline.get(connection) is entry:
                 del self._deadline[connection]
                 due.append(connection)
         # Once each: a pacing deadline stays in the past until next_train is called.
@@ -292,9 +334,12 @@ class Endpoint:
         """A connection was touched: bring the routing tables, its deadline and the ready list up to date."""
         if connection.has_ready:
             self._ready[connection] = None
+            if connection.handshake_complete:
+                self._handshakes.pop(connection, None)
         added, removed = connection.take_cid_changes()
         for cid in added:
             self._by_cid[cid] = connection
+            self._fresh_cids.discard(cid)
         for cid in removed:
             self._by_cid.pop(cid, None)
         tokens = connection.take_reset_tokens()
@@ -305,10 +350,14 @@ class Endpoint:
             self._forget(connection)
             return
         known = self._deadline.get(connection)
-        if known is None or deadline < known:
+        if known is None or deadline < known[0]:
             self._sequence += 1
-            self._deadline[connection] = deadline
-            heapq.heappush(self._timers, (deadline, self._sequence, connection))
+            self._deadline[connection] = entry = (deadline, self._sequence, connection)
+            if len(self._timers) > 2 * len(self._deadline) + 64:
+                self._timers = list(self._deadline.values())  # without what was moved since
+                heapq.heapify(self._timers)
+            else:
+                heapq.heappush(self._timers, entry)
 
     def _set_tokens(self, connection: Connection, tokens: list[bytes]) -> None:
         for token in self._connections.get(connection, ()):
@@ -322,6 +371,7 @@ class Endpoint:
         for token in self._connections.pop(connection, ()):
             self._by_token.pop(token, None)
         self._deadline.pop(connection, None)
+        self._handshakes.pop(connection, None)
         for cid in (*connection.local_cids, connection.original_dcid):
             if self._by_cid.get(cid) is connection:
                 del self._by_cid[cid]

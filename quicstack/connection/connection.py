@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -53,6 +54,8 @@ class Identity:
     local_cid: bytes
     reset_key: bytes
     version: int = QUIC_V1
+    new_cid: Callable[[], bytes] | None = None
+    """Makes further connection IDs, different from all others of the endpoint."""
     budget: MemoryBudget = field(default_factory=lambda: MemoryBudget(1 << 30))
 
 
@@ -120,6 +123,10 @@ class Connection:
     def receive_reset(self, train: Train, now: float) -> None:
         """A datagram that belongs to no connection, but ends in a token that the peer gave this one (§10.3.1)."""
         receive.on_stateless_reset(self._state, train, now)
+
+    def abandon(self, now: float) -> None:
+        """Over at once, in silence and without a trace on the wire."""
+        lifecycle.discard(self._state, now)
 
     def send_failed(self, error: SendError) -> None:
         """A train did not leave the host. It counts as lost; what the network says is not to be trusted (§14.2.1)."""
@@ -214,6 +221,11 @@ class Connection:
         return self._state.phase is Phase.CLOSED
 
     @property
+    def is_unused(self) -> bool:
+        """Nothing has come that could be opened: whoever made us accept it has shown no key."""
+        return not self._state.counters.packets_received and self._state.closed is None
+
+    @property
     def internal_error(self) -> BaseException | None:
         """A defect of this library that closed the connection, if one did; worth a line in a log."""
         return self._state.internal_error
@@ -238,16 +250,6 @@ class Connection:
     @property
     def peer_certificates(self) -> tuple[x509.Certificate, ...]:
         return self._state.tls.peer_certificates if self._state.tls else ()
-
-    def export_keying_material(self, label: str, context: bytes, length: int) -> bytes:
-        """Secret bytes that only the two ends of this connection can compute (RFC 8446 §7.5, RFC 5705 §4).
-
-        ``label`` keeps uses apart, ``context`` binds them to something. Raises ConfigurationError before the handshake
-        is complete.
-        """
-        if self._state.tls is None:
-            raise ConfigurationError("keying material can be exported only when the handshake is complete")
-        return self._state.tls.export(label, context, length)
 
     def export_keying_material(self, label: str, context: bytes, length: int) -> bytes:
         """Secret bytes that only the two ends of this connection can compute (RFC 8446 §7.5, RFC 5705 §4).
@@ -417,7 +419,8 @@ def _new_state(
         ),
         local_cids=LocalConnectionIds(
             identity.local_cid,
-            lambda: configuration.generate_connection_id(environment.random, configuration.connection_id_length),
+            identity.new_cid
+            or (lambda: configuration.generate_connection_id(environment.random, configuration.connection_id_length)),
             lambda cid: stateless_reset_token(identity.reset_key, cid),
             outbox,
         ),
