@@ -1,0 +1,76 @@
+"""HTTP/3 with ngtcp2, in C on GnuTLS, by the two programs that come with it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from h3.client import H3Client
+from h3.server import Reply, Request, serve
+from quicstack import CertificateKey, CertificateStore, Configuration, ConnectionClosed, Trust
+
+pytestmark = pytest.mark.peer
+
+CONTENT = bytes(range(256)) * 2000
+
+
+async def test_their_client_with_our_server(
+    require: Callable[[str], None], certificate_files: Any, tmp_path: Path
+) -> None:
+    require("gtlsclient")
+
+    async def handler(request: Request) -> Reply:
+        return Reply(200, [("content-type", "application/octet-stream")], CONTENT)
+
+    store = CertificateStore(CertificateKey.load(*map(str, certificate_files)))
+    async with await serve(
+        "127.0.0.1", 0, handler, Configuration(alpn_protocols=("h3",), certificates=store)
+    ) as server:
+        port = str(server.server.addresses[0][1])
+        url = f"https://localhost:{port}/file"
+        client = await asyncio.create_subprocess_exec(
+            "gtlsclient", "--quiet", "--exit-on-all-streams-close", f"--download={tmp_path}", "127.0.0.1", port, url,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        output, _ = await asyncio.wait_for(client.communicate(), 30)
+    assert (tmp_path / "file").read_bytes() == CONTENT, output.decode()
+
+
+async def test_our_client_with_their_server(
+    require: Callable[[str], None], certificate_files: Any, tmp_path: Path
+) -> None:
+    require("gtlsserver")
+    (tmp_path / "file").write_bytes(CONTENT)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    key, certificate = str(certificate_files.key), str(certificate_files.certificate)
+    server = await asyncio.create_subprocess_exec(
+        "gtlsserver", "--quiet", f"--htdocs={tmp_path}", "127.0.0.1", str(port), key, certificate,
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(30):
+            assert await fetch(port, certificate) == CONTENT
+    finally:
+        server.kill()
+        await server.wait()
+
+
+async def fetch(port: int, certificate: str) -> bytes:
+    """Its socket is not there at once; until then the port is refused."""
+    while True:
+        try:
+            configuration = Configuration(alpn_protocols=("h3",), server_name="localhost")
+            trust = Trust.roots([certificate])
+            async with H3Client.connect("127.0.0.1", port, configuration=configuration, trust=trust) as client:
+                response = await client.get("/file")
+                assert response.status == 200
+                return await response.read()
+        except (ConnectionRefusedError, ConnectionClosed):
+            await asyncio.sleep(0.05)
