@@ -70,7 +70,7 @@ test-lowest:
 
 .venv-lowest/.installed-lowest: pyproject.toml tests/lowest.py | $(BIN)/python
 	@echo "Installing the oldest supported dependencies into $(VENV)"
-	@$(PIP) --editable '.[test,uvloop,messaging]' $$($(BIN)/python tests/lowest.py)
+	@$(PIP) --editable '.[test,uvloop]' $$($(BIN)/python tests/lowest.py)
 	@touch $@
 
 lint: $(VENV)/.installed-dev
