@@ -54,10 +54,10 @@ class EcnState:
         """The codepoint for the next train: 2 is ECT(0), 0 is Not-ECT."""
         return ECT0 if self.validation in (EcnValidation.TESTING, EcnValidation.CAPABLE) else 0
 
-    def on_packet_sent(self, space: int) -> None:
-        """A packet marked ECT(0) was sent."""
-        self._sent[space] += 1
-        self._marked += 1
+    def on_packets_sent(self, space: int, count: int) -> None:
+        """Packets marked ECT(0) were sent."""
+        self._sent[space] += count
+        self._marked += count
         if self.validation is EcnValidation.TESTING and self._marked >= TESTING_PACKETS:
             self.validation = EcnValidation.UNKNOWN
 

@@ -95,7 +95,7 @@ class Recovery:
         """Remember a packet that is on its way."""
         state = self._spaces[space]
         if packet.ecn:
-            self.ecn.on_packet_sent(space)
+            self.ecn.on_packets_sent(space, 1)
         if not packet.in_flight:
             state.remember_ack_only(packet)
             return
@@ -120,8 +120,7 @@ class Recovery:
             sent[packet.packet_number] = packet
             size += packet.size
         if packets[0].ecn:
-            for _ in packets:
-                self.ecn.on_packet_sent(space)
+            self.ecn.on_packets_sent(space, len(packets))
         self.bytes_in_flight += size
         self._flight_at_last_send = self.bytes_in_flight
         self.pacer.tokens -= size

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from quicstack.config import Configuration
+from quicstack.drivers.system import observed
 from quicstack.drivers.tracing import qlog_trace_factory
 from quicstack.observe.trace import Trace
 
@@ -32,6 +34,15 @@ def test_qlogdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "01_client.sqlog").exists()
     monkeypatch.delenv("QLOGDIR")
     assert qlog_trace_factory() is None
+
+
+def test_drivers_heed_qlogdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = Configuration(alpn_protocols=("x",), trace_factory=lambda odcid, is_client: Trace())
+    monkeypatch.delenv("QLOGDIR", raising=False)
+    assert observed(Configuration(alpn_protocols=("x",))).trace_factory is None
+    monkeypatch.setenv("QLOGDIR", str(tmp_path))
+    assert observed(Configuration(alpn_protocols=("x",))).trace_factory is not None
+    assert observed(ours).trace_factory is ours.trace_factory
 
 
 def test_a_place_that_cannot_be_written_costs_only_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -60,5 +60,3 @@ def test_bursts_and_loss(size: int) -> None:
     assert sent.longest_burst(RATE, FASTER) <= 10
     if size >= 20_000_000:
         assert sent.loss < 0.02
-        # The link itself would need 16.8 s; half of it lost to pacing or to recovery would show here.
-        assert size * 8 / seconds > 0.5 * RATE

@@ -16,14 +16,14 @@ def after_testing(marked: int = 10) -> EcnState:
     ecn = EcnState()
     for _ in range(marked):
         assert ecn.mark() == ECT0
-        ecn.on_packet_sent(APPLICATION)
+        ecn.on_packets_sent(APPLICATION, 1)
     return ecn
 
 
 def test_testing_ends_after_ten_packets() -> None:
     ecn = after_testing(9)
     assert ecn.validation is EcnValidation.TESTING
-    ecn.on_packet_sent(APPLICATION)
+    ecn.on_packets_sent(APPLICATION, 1)
     assert ecn.validation is EcnValidation.UNKNOWN
     assert ecn.mark() == 0
 
@@ -57,7 +57,7 @@ def test_first_counts(
 def test_validation_can_fail_later() -> None:
     ecn = after_testing()
     ecn.on_ack(APPLICATION, 10, (10, 0, 0))
-    ecn.on_packet_sent(APPLICATION)
+    ecn.on_packets_sent(APPLICATION, 1)
     assert ecn.on_ack(APPLICATION, 1, (10, 0, 0)) == (0, False)
     assert ecn.mark() == 0
 
@@ -71,7 +71,7 @@ def test_counts_that_fall_fail() -> None:
 def test_spaces_count_separately() -> None:
     ecn = EcnState()
     for space in (Space.INITIAL, Space.HANDSHAKE, APPLICATION):
-        ecn.on_packet_sent(space)
+        ecn.on_packets_sent(space, 1)
     for space in (Space.INITIAL, Space.HANDSHAKE, APPLICATION):
         assert ecn.on_ack(space, 1, (1, 0, 0)) == (0, True)
 
@@ -91,7 +91,7 @@ def test_a_new_path_is_tested_again_from_the_old_counts() -> None:
     ecn.restart()
     for _ in range(10):
         assert ecn.mark() == ECT0
-        ecn.on_packet_sent(APPLICATION)
+        ecn.on_packets_sent(APPLICATION, 1)
     assert ecn.on_ack(APPLICATION, 10, (20, 0, 0)) == (0, True)
     assert ecn.validation is EcnValidation.CAPABLE
 

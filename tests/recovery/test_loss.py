@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from quicstack.recovery import Cubic, NewReno, Space
+from quicstack.recovery import Cubic, NewReno, SentPacket, Space
 
 INITIAL, HANDSHAKE, APPLICATION = Space
 
@@ -441,3 +441,23 @@ def test_nothing_is_forgotten(script: Any, controller: Any) -> None:
     assert sorted(s.acked + s.lost) == list(range(1, s.next_number[APPLICATION]))
     s.expect_var("bytes_in_flight", 0)
     s.expect_timer(None)
+
+
+def test_a_train_is_its_packets(script: Any) -> None:
+    one_by_one, at_once = script(), script()
+    for s in (one_by_one, at_once):
+        packets = [SentPacket(number, s.now, 1000 + number, True, True, (), 2) for number in range(5)]
+        if s is at_once:
+            s.recovery.on_train_sent(APPLICATION, packets, s.now)
+        else:
+            for packet in packets:
+                s.recovery.on_packet_sent(APPLICATION, packet, s.now)
+        s.expect_var("bytes_in_flight", 5010)
+        s.expect_timer(0.999 + 0.025)
+        s.advance(0.1)
+        s.ack((0, 4), ecn=(5, 0, 0))
+        s.expect_acked(0, 1, 2, 3, 4)
+        s.expect_var("bytes_in_flight", 0)
+        s.expect_timer(None)
+    assert one_by_one.recovery.metrics() == at_once.recovery.metrics()
+    assert one_by_one.recovery.ecn.validation is at_once.recovery.ecn.validation
