@@ -41,8 +41,8 @@ def is_bound(port: int) -> bool:
 
 def run(port: int, folder: Path, *, prefix: tuple[str, ...] = (), env: dict[str, str] | None = None) -> str:
     """What the client prints while the server serves."""
-    environ = os.environ | (env or {}) | {"PYTHONWARNINGS": "error::ResourceWarning", "PYTHONASYNCIODEBUG": "0"}
-    command = [sys.executable, "-X", "dev", *prefix]
+    environ = os.environ | (env or {}) | {"PYTHONWARNINGS": "error"}
+    command = [sys.executable, *prefix]
     assert not is_bound(port)
     server = subprocess.Popen(
         [*command, str(HERE / "echo_server.py")],
