@@ -10,6 +10,7 @@ from quicstack.observe.trace import Trace
 from quicstack.recovery.congestion.controller import CongestionController
 from quicstack.recovery.congestion.cubic import Cubic
 from quicstack.tls.certificate import CertificateStore
+from quicstack.tls.compression import available_compression
 from quicstack.tls.groups import available_groups
 from quicstack.tls.key_schedule import CIPHER_SUITES
 from quicstack.tls.settings import TlsSettings
@@ -45,6 +46,8 @@ class Configuration:
     """Client: whom to believe that the server is who it says."""
     certificates: CertificateStore | None = None
     """Server: what it shows; replaceable while it serves."""
+    certificate_compression: tuple[int, ...] = available_compression()
+    """Algorithms of RFC 8879 in which certificates may be sent and received, best first; none is fine."""
     cipher_suites: tuple[int, ...] = tuple(CIPHER_SUITES)
     groups: tuple[int, ...] = available_groups()
     keylog: Callable[[str], None] | None = None
@@ -133,5 +136,6 @@ class Configuration:
             groups=self.groups,
             trust=self.trust,
             certificates=self.certificates,
+            certificate_compression=self.certificate_compression,
             keylog=self.keylog,
         )

@@ -10,18 +10,16 @@
     WAIT_FINISHED   Recv Finished; Send Finished                                1-RTT keys
     CONNECTED       Recv NewSessionTicket
 
-PSK resumption, 0-RTT, client certificates, certificate compression and ECH are not offered yet.
+PSK resumption, 0-RTT, client certificates and ECH are not offered yet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-
 from quicstack.errors import CertificateError, TransportError, TransportErrorCode
 from quicstack.tls.alerts import Alert, tls_error
+from quicstack.tls.authentication import certificate_types, check_certificate_verify, read_certificate
 from quicstack.tls.epoch import Epoch
 from quicstack.tls.extensions import (
     TLS_1_3,
@@ -35,6 +33,7 @@ from quicstack.tls.extensions import (
     required,
     write_alpn,
     write_code_points,
+    write_compression_algorithms,
     write_key_share_entries,
     write_server_name,
     write_supported_versions,
@@ -46,7 +45,6 @@ from quicstack.tls.messages import (
     LEGACY_VERSION,
     Certificate,
     CertificateRequest,
-    CertificateVerify,
     ClientHello,
     EncryptedExtensions,
     Extensions,
@@ -56,14 +54,7 @@ from quicstack.tls.messages import (
     ServerHello,
 )
 from quicstack.tls.server_name import ascii_name, parse_ip
-from quicstack.tls.signatures import (
-    CERTIFICATE_VERIFY_SCHEMES,
-    SERVER_CONTEXT,
-    scheme_name,
-    schemes_of,
-    signed_content,
-    verify,
-)
+from quicstack.tls.signatures import SERVER_CONTEXT, signed_content
 
 __all__ = ["ClientHandshake"]
 
@@ -108,6 +99,9 @@ class ClientHandshake(Handshake):
             ExtensionType.QUIC_TRANSPORT_PARAMETERS: self._transport_parameters(None),
             ExtensionType.KEY_SHARE: _key_shares(exchanges),
         }
+        if settings.certificate_compression:
+            algorithms = write_compression_algorithms(settings.certificate_compression)
+            extensions[ExtensionType.COMPRESS_CERTIFICATE] = algorithms
         hello = ClientHello(self.client_random, settings.cipher_suites, extensions)
         self._send(Epoch.INITIAL, hello.write())
         return hello, exchanges
@@ -220,7 +214,8 @@ class ClientHandshake(Handshake):
 
     def _wait_certificate(self, offered: Extensions) -> Generator[tuple[int, ...], Message, CertificateRequest | None]:
         request = None
-        message = yield (HandshakeType.CERTIFICATE_REQUEST, HandshakeType.CERTIFICATE)
+        compression = self.settings.certificate_compression
+        message = yield (HandshakeType.CERTIFICATE_REQUEST, *certificate_types(compression))
         self._transcript.add(message.data)
         if message.type == HandshakeType.CERTIFICATE_REQUEST:
             request = CertificateRequest.read(message.body)
@@ -228,16 +223,11 @@ class ClientHandshake(Handshake):
             required("CR", request.extensions, ExtensionType.SIGNATURE_ALGORITHMS)
             if request.context:
                 raise tls_error(Alert.ILLEGAL_PARAMETER, "CertificateRequest has a context, expected an empty one")
-            message = yield (HandshakeType.CERTIFICATE,)
+            message = yield certificate_types(compression)
             self._transcript.add(message.data)
-        certificate = Certificate.read(message.body)
-        if certificate.context:
-            raise tls_error(Alert.ILLEGAL_PARAMETER, "the server's Certificate has a context, expected an empty one")
-        if not certificate.entries:
+        self.peer_certificates = read_certificate(message, "server's", compression=compression, offered=offered)
+        if not self.peer_certificates:
             raise tls_error(Alert.DECODE_ERROR, "the server's Certificate is empty, expected at least one entry")
-        for entry in certificate.entries:
-            check_extensions("CT", entry.extensions, offered)
-        self.peer_certificates = tuple(_load_certificate(entry.data) for entry in certificate.entries)
         try:
             self.settings.trust.verify(self.peer_certificates, self.server_name, self._wall_time())
         except CertificateError as error:
@@ -248,28 +238,13 @@ class ClientHandshake(Handshake):
 
     def _wait_certificate_verify(self) -> Run:
         message = yield (HandshakeType.CERTIFICATE_VERIFY,)
-        verification = CertificateVerify.read(message.body)
-        leaf = self.peer_certificates[0]
-        try:
-            public_key = leaf.public_key()
-        except (ValueError, UnsupportedAlgorithm) as error:
-            raise tls_error(
-                Alert.UNSUPPORTED_CERTIFICATE, f"the key of the server's certificate cannot be used: {error}"
-            ) from None
-        offered = [s for s in self.settings.signature_schemes if s in CERTIFICATE_VERIFY_SCHEMES]
-        fitting = [s for s in schemes_of(public_key, leaf.public_key_algorithm_oid) if s in offered]
-        if verification.scheme not in fitting:
-            raise tls_error(
-                Alert.ILLEGAL_PARAMETER,
-                f"CertificateVerify is signed with {scheme_name(verification.scheme)}, expected one of "
-                f"{', '.join(map(scheme_name, fitting)) or 'none'}, which we offered and which fit the certificate",
-            )
-        content = signed_content(SERVER_CONTEXT, self._transcript.digest())
-        if not verify(public_key, verification.scheme, verification.signature, content):
-            raise tls_error(
-                Alert.DECRYPT_ERROR,
-                "CertificateVerify is not a signature of this handshake by the key of the server's certificate",
-            )
+        check_certificate_verify(
+            message.body,
+            "server's",
+            leaf=self.peer_certificates[0],
+            schemes=self.settings.signature_schemes,
+            content=signed_content(SERVER_CONTEXT, self._transcript.digest()),
+        )
         self._transcript.add(message.data)
 
     # WAIT_FINISHED
@@ -340,12 +315,3 @@ def _check_server_hello(server_hello: ServerHello, hello: ClientHello) -> None:
             f"ServerHello chose cipher suite {server_hello.cipher_suite:#06x}, expected one of "
             f"{', '.join(f'{suite:#06x}' for suite in hello.cipher_suites)}, which we offered",
         )
-
-
-def _load_certificate(data: bytes) -> x509.Certificate:
-    try:
-        return x509.load_der_x509_certificate(data)
-    except (ValueError, x509.InvalidVersion) as error:
-        raise tls_error(
-            Alert.BAD_CERTIFICATE, f"the server's Certificate has an entry that is not X.509: {error}"
-        ) from None

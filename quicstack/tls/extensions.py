@@ -22,6 +22,7 @@ __all__ = [
     "extension_name",
     "read_alpn",
     "read_code_points",
+    "read_compression_algorithms",
     "read_cookie",
     "read_key_share_entries",
     "read_key_share_entry",
@@ -32,6 +33,7 @@ __all__ = [
     "required",
     "write_alpn",
     "write_code_points",
+    "write_compression_algorithms",
     "write_key_share_entries",
     "write_key_share_entry",
     "write_server_name",
@@ -177,6 +179,18 @@ def read_supported_versions(body: bytes) -> tuple[int, ...]:
 
 def write_supported_versions(versions: Iterable[int]) -> bytes:
     return numbers(1, versions)
+
+
+def read_compression_algorithms(body: bytes) -> tuple[int, ...]:
+    """compress_certificate (RFC 8879 §3)."""
+    reader = Reader(body, "compress_certificate")
+    algorithms = reader.numbers(1)
+    reader.finish()
+    return algorithms
+
+
+def write_compression_algorithms(algorithms: Iterable[int]) -> bytes:
+    return numbers(1, algorithms)
 
 
 def read_server_name(body: bytes) -> str | None:

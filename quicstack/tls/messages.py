@@ -20,6 +20,7 @@ __all__ = [
     "CertificateRequest",
     "CertificateVerify",
     "ClientHello",
+    "CompressedCertificate",
     "EncryptedExtensions",
     "Extensions",
     "Finished",
@@ -222,6 +223,26 @@ class Certificate:
     def write(self) -> bytes:
         entries = b"".join(vector(3, entry.data) + write_extensions(entry.extensions) for entry in self.entries)
         return handshake_message(HandshakeType.CERTIFICATE, vector(1, self.context) + vector(3, entries))
+
+
+@dataclass(slots=True)
+class CompressedCertificate:
+    """RFC 8879 §4: ``data`` is the body of a Certificate message, compressed."""
+
+    algorithm: int
+    uncompressed_length: int
+    data: bytes
+
+    @classmethod
+    def read(cls, body: bytes) -> CompressedCertificate:
+        reader = Reader(body, "CompressedCertificate")
+        message = cls(reader.number(2), reader.number(3), reader.vector(3, 1))
+        reader.finish()
+        return message
+
+    def write(self) -> bytes:
+        body = number(self.algorithm, 2) + number(self.uncompressed_length, 3) + vector(3, self.data)
+        return handshake_message(HandshakeType.COMPRESSED_CERTIFICATE, body)
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from quicstack.errors import ConfigurationError, TransportError, TransportErrorCode
 from quicstack.tls.alerts import Alert, tls_error
 from quicstack.tls.certificate import CertificateKey
+from quicstack.tls.compression import compress
 from quicstack.tls.epoch import Epoch
 from quicstack.tls.extensions import (
     TLS_1_3,
@@ -26,6 +27,7 @@ from quicstack.tls.extensions import (
     check_extensions,
     read_alpn,
     read_code_points,
+    read_compression_algorithms,
     read_key_share_entries,
     read_pre_shared_key,
     read_server_name,
@@ -64,6 +66,7 @@ class Offer:
     groups: tuple[int, ...]
     shares: dict[int, bytes]
     signature_schemes: tuple[int, ...]
+    certificate_compression: tuple[int, ...]
     alpn_protocols: tuple[bytes, ...]
     server_name: str | None
     transport_parameters: bytes
@@ -96,7 +99,7 @@ class ServerHandshake(Handshake):
         certificate_key, scheme = self._certificates.select(offer.server_name, offer.signature_schemes)
         schedule, client_secret, server_secret = self._send_server_hello(offer, suite, group)
         self._send_encrypted_extensions(offer)
-        self._send_certificate(certificate_key, scheme)
+        self._send_certificate(offer, certificate_key, scheme)
         peer_secret = self._send_finished(schedule, server_secret)
         yield from self._wait_finished(schedule, client_secret, peer_secret)
         yield ()
@@ -183,9 +186,11 @@ class ServerHandshake(Handshake):
         }
         self._send(Epoch.HANDSHAKE, EncryptedExtensions(extensions).write())
 
-    def _send_certificate(self, certificate_key: CertificateKey, scheme: int) -> None:
+    def _send_certificate(self, offer: Offer, certificate_key: CertificateKey, scheme: int) -> None:
         entries = tuple(CertificateEntry(data) for data in certificate_key.chain)
-        self._send(Epoch.HANDSHAKE, Certificate(entries).write())
+        certificate = Certificate(entries).write()
+        ours, peers = self.settings.certificate_compression, offer.certificate_compression
+        self._send(Epoch.HANDSHAKE, compress(certificate, ours, peers))
         content = signed_content(SERVER_CONTEXT, self._transcript.digest())
         signature = sign(certificate_key.private_key, scheme, content)
         self._send(Epoch.HANDSHAKE, CertificateVerify(scheme, signature).write())
@@ -241,12 +246,14 @@ def _read_offer(body: bytes) -> Offer:
                 f"key_share has a share of {group_name(group)}, expected only groups of supported_groups",
             )
     transport_parameters = required("CH", extensions, ExtensionType.QUIC_TRANSPORT_PARAMETERS)
+    compression = extensions.get(ExtensionType.COMPRESS_CERTIFICATE)
     alpn, server_name = extensions.get(ExtensionType.ALPN), extensions.get(ExtensionType.SERVER_NAME)
     return Offer(
         hello=hello,
         groups=groups,
         shares=shares,
         signature_schemes=read_code_points(signature_schemes, ExtensionType.SIGNATURE_ALGORITHMS),
+        certificate_compression=() if compression is None else read_compression_algorithms(compression),
         alpn_protocols=() if alpn is None else read_alpn(alpn),
         server_name=None if server_name is None else read_server_name(server_name),
         transport_parameters=transport_parameters,
@@ -275,6 +282,7 @@ def _check_second_offer(first: Offer, second: Offer, group: int) -> None:
         ("cipher_suites", first.hello.cipher_suites, second.hello.cipher_suites),
         ("supported_groups", first.groups, second.groups),
         ("signature_algorithms", first.signature_schemes, second.signature_schemes),
+        ("compress_certificate", first.certificate_compression, second.certificate_compression),
         ("ALPN", first.alpn_protocols, second.alpn_protocols),
         ("server_name", first.server_name, second.server_name),
     ):

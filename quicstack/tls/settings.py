@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from quicstack.errors import ConfigurationError
 from quicstack.tls.certificate import CertificateStore
+from quicstack.tls.compression import algorithm_name, available_compression
 from quicstack.tls.groups import available_groups, group_name
 from quicstack.tls.key_schedule import CIPHER_SUITES
 from quicstack.tls.server_name import ascii_name, parse_ip
@@ -21,8 +22,9 @@ class TlsSettings:
     """Both sides: protocols, suites and groups, best first. The client's choice is an offer, the server's decides.
 
     ``server_name`` (client) is sent as SNI unless it is an IP address, and the certificate must cover it.
-    ``certificates`` is what a server shows. ``keylog`` is called with one line of the key log format at a time
-    (RFC 9850), without newline.
+    ``certificates`` is what a server shows. ``certificate_compression`` are the algorithms of RFC 8879, best first, in
+    which certificates may be sent and received; none is fine. ``keylog`` is called with one line of the key log format
+    at a time (RFC 9850), without newline.
     """
 
     alpn_protocols: tuple[str, ...]
@@ -32,6 +34,7 @@ class TlsSettings:
     signature_schemes: tuple[int, ...] = OFFERED_SCHEMES
     trust: Trust = field(default_factory=Trust.system)
     certificates: CertificateStore | None = None
+    certificate_compression: tuple[int, ...] = available_compression()
     keylog: Callable[[str], None] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -44,10 +47,11 @@ class TlsSettings:
             "cipher_suites": (self.cipher_suites, CIPHER_SUITES, "{:#06x}".format),
             "groups": (self.groups, available_groups(), group_name),
             "signature_schemes": (self.signature_schemes, OFFERED_SCHEMES, scheme_name),
+            "certificate_compression": (self.certificate_compression, available_compression(), algorithm_name),
         }
         for name, (values, allowed, spell) in known.items():
             unknown = [value for value in values if value not in allowed]
-            if unknown or not values:
+            if unknown or not (values or name == "certificate_compression"):
                 choice = ", ".join(map(spell, allowed))
                 what = f"{', '.join(map(spell, unknown))} cannot be used here" if unknown else "is empty"
                 raise ConfigurationError(f"{name}: {what}; choose from {choice}")

@@ -120,7 +120,9 @@ class Wire:
         self.keylog: list[str] = []
 
     def client(self, seed: int = 1, **settings: Any) -> ClientHandshake:
-        settings = {"alpn_protocols": ("h3",), "server_name": "localhost", "trust": self.trust} | settings
+        """Without compression of certificates, so that Certificate messages can be seen and altered."""
+        defaults = {"alpn_protocols": ("h3",), "server_name": "localhost", "trust": self.trust}
+        settings = defaults | {"certificate_compression": ()} | settings
         client = ClientHandshake(TlsSettings(**settings), transport_parameters=lambda _: b"client's", **_world(seed))
         self.events[client] = []
         return client

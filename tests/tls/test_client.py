@@ -31,7 +31,7 @@ from quicstack.tls.messages import (
     ServerHello,
     handshake_message,
 )
-from quicstack.tls.server import ServerHandshake
+from quicstack.tls.server import Offer, ServerHandshake
 from quicstack.tls.trust import Trust
 
 E = ExtensionType
@@ -337,10 +337,10 @@ def test_a_swapped_leaf_is_caught_by_certificate_verify(wire: Any, authority: An
 class AskingServer(ServerHandshake):
     """Asks for a client certificate, which ours does not."""
 
-    def _send_certificate(self, certificate_key: CertificateKey, scheme: int) -> None:
+    def _send_certificate(self, offer: Offer, certificate_key: CertificateKey, scheme: int) -> None:
         request = CertificateRequest(b"", {E.SIGNATURE_ALGORITHMS: b"\x00\x02\x04\x03"})
         self._send(Epoch.HANDSHAKE, request.write())
-        super()._send_certificate(certificate_key, scheme)
+        super()._send_certificate(offer, certificate_key, scheme)
 
 
 def test_certificate_request_gets_an_empty_certificate(wire: Any) -> None:

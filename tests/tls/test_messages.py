@@ -20,6 +20,7 @@ READERS: dict[int, Any] = {
     HandshakeType.ENCRYPTED_EXTENSIONS: messages.EncryptedExtensions,
     HandshakeType.CERTIFICATE_REQUEST: messages.CertificateRequest,
     HandshakeType.CERTIFICATE: messages.Certificate,
+    HandshakeType.COMPRESSED_CERTIFICATE: messages.CompressedCertificate,
     HandshakeType.CERTIFICATE_VERIFY: messages.CertificateVerify,
     HandshakeType.FINISHED: messages.Finished,
     HandshakeType.NEW_SESSION_TICKET: messages.NewSessionTicket,

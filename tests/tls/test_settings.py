@@ -25,6 +25,7 @@ def test_defaults() -> None:
         ({"cipher_suites": ()}, "cipher_suites: is empty"),
         ({"groups": (0x1E,)}, "groups: 0x001e cannot be used here; choose from"),
         ({"signature_schemes": (0x0201,)}, "signature_schemes: 0x0201 cannot be used"),
+        ({"certificate_compression": (7,)}, "certificate_compression: compression algorithm 0x0007 cannot be used"),
         ({"server_name": "no host"}, "is not a host name"),
     ],
 )
