@@ -28,7 +28,7 @@ def require(browser: type[Browser]) -> None:
         pytest.skip(f"{browser.name} is not installed: apt-get install {browser.package}")
 
 
-@pytest.fixture(scope="session", params=sorted(BROWSERS))
+@pytest.fixture(scope="module", params=sorted(BROWSERS))
 def shared_browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
     require(BROWSERS[request.param])
     with BROWSERS[request.param]() as browser:
@@ -43,7 +43,7 @@ def browser(shared_browser: Browser) -> Browser:
     return shared_browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium_draft07() -> Iterator[Browser]:
     """A Chromium that offers draft-07 of WebTransport besides draft-02."""
     require(Chromium)
@@ -56,7 +56,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page_url() -> Iterator[str]:
     """A plain HTTP server for the test page. http://localhost counts as a secure context."""
     handler = partial(QuietHandler, directory=str(Path(__file__).parent / "pages"))
@@ -69,7 +69,7 @@ def page_url() -> Iterator[str]:
     server.server_close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EchoServer]:
     with EchoServer(tmp_path_factory.mktemp("certificate")) as server:
         yield server
