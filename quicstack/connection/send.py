@@ -310,6 +310,9 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
     if budget < packets * size:
         packets = max(1, budget // size)  # §8.2.1: the first challenge may have to be a small packet
     recovery.at_anti_amplification_limit = budget < size
+    if not packets and path.challenge is not None and path.challenge_deadline is None:
+        # What fills the window may be lost on the path before, and without this proof it cannot be sent again.
+        return _probe_datagram(state, path, now)
     space = state.spaces[APPLICATION]
     assert space.seal_keys is not None
     if space.seal_keys.packets > key_update.UPDATE_AFTER and not key_update.stay_within_limits(state, now):
@@ -438,7 +441,7 @@ def _launch(state: ConnectionState, path: PathState, data: bytes, segment: int, 
 
 
 def _probe_datagram(state: ConnectionState, path: PathState, now: float) -> Train | None:
-    """RFC 9000 §8.2, §9.3.3: PATH_CHALLENGE and PATH_RESPONSE on a path that is not the current one."""
+    """RFC 9000 §8.2, §9.3.3: PATH_CHALLENGE and PATH_RESPONSE and nothing else, on any path."""
     out: list[bytes] = []
     size = min(state.max_datagram_size, path.budget())
     space = state.spaces[APPLICATION]
@@ -456,7 +459,7 @@ def _probe_datagram(state: ConnectionState, path: PathState, now: float) -> Trai
     space.next_packet_number = number + 1
     assert space.seal_keys is not None
     data = space.seal_keys.seal(header, pn_length, number, payload)
-    # Not in flight: a probe of another path says nothing about congestion on this one.
+    # Not in flight: a probe of a path says nothing about congestion on the path used so far.
     _note_sent(state, space, number, payload, len(data), False, False, (), now, 0)
     return _launch(state, path, data, len(data), 1, 0)
 
