@@ -9,11 +9,11 @@ from quicstack.errors import ConfigurationError
 from quicstack.observe.trace import Trace
 from quicstack.recovery.congestion.controller import CongestionController
 from quicstack.recovery.congestion.cubic import Cubic
-from quicstack.tls.certificate import CertificateStore
+from quicstack.tls.certificate import CertificateKey, CertificateStore
 from quicstack.tls.compression import available_compression
 from quicstack.tls.groups import available_groups
 from quicstack.tls.key_schedule import CIPHER_SUITES
-from quicstack.tls.settings import TlsSettings
+from quicstack.tls.settings import ClientAuthentication, TlsSettings
 from quicstack.tls.trust import Trust
 from quicstack.wire.packet import MAX_CID_LENGTH, MIN_INITIAL_DATAGRAM
 from quicstack.wire.version import QUIC_V1, VERSIONS
@@ -46,6 +46,12 @@ class Configuration:
     """Client: whom to believe that the server is who it says."""
     certificates: CertificateStore | None = None
     """Server: what it shows; replaceable while it serves."""
+    client_certificate: CertificateKey | None = None
+    """Client: what it shows to a server that asks (RFC 8446 §4.3.2)."""
+    client_authentication: ClientAuthentication = "none"
+    """Server: whether clients are asked for a certificate, and whether a connection without one is refused."""
+    client_trust: Trust | None = None
+    """Server: whose certificates of clients to believe."""
     certificate_compression: tuple[int, ...] = available_compression()
     """Algorithms of RFC 8879 in which certificates may be sent and received, best first; none is fine."""
     cipher_suites: tuple[int, ...] = tuple(CIPHER_SUITES)
@@ -121,6 +127,7 @@ class Configuration:
             self._between(name, 1, 1 << 40)
         if self.handshake_timeout <= 0:
             raise ConfigurationError(f"handshake_timeout is {self.handshake_timeout}, expected more than 0")
+        self.tls_settings()
 
     def _between(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)
@@ -136,6 +143,9 @@ class Configuration:
             groups=self.groups,
             trust=self.trust,
             certificates=self.certificates,
+            client_certificate=self.client_certificate,
+            client_authentication=self.client_authentication,
+            client_trust=self.client_trust,
             certificate_compression=self.certificate_compression,
             keylog=self.keylog,
         )

@@ -1,4 +1,6 @@
-"""Certificate and CertificateVerify (RFC 8446 §4.4.2, §4.4.3), which say the same in both directions.
+"""CertificateRequest, Certificate and CertificateVerify (RFC 8446 §4.3.2, §4.4.2, §4.4.3).
+
+A client is asked in the same words as a server, and both answer in the same way.
 
 ``whose`` is ``server's`` or ``client's``: who is being authenticated, for messages.
 """
@@ -6,22 +8,91 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from quicstack.tls.alerts import Alert, tls_error
-from quicstack.tls.compression import decompress
-from quicstack.tls.extensions import check_extensions
+from quicstack.tls.certificate import CertificateKey
+from quicstack.tls.compression import compress, decompress
+from quicstack.tls.extensions import (
+    ExtensionType,
+    check_extensions,
+    read_code_points,
+    read_compression_algorithms,
+    required,
+    write_code_points,
+    write_compression_algorithms,
+)
 from quicstack.tls.handshake import MAX_MESSAGE, Message
-from quicstack.tls.messages import Certificate, CertificateVerify, HandshakeType
-from quicstack.tls.signatures import CERTIFICATE_VERIFY_SCHEMES, scheme_name, schemes_of, verify
+from quicstack.tls.messages import (
+    Certificate,
+    CertificateEntry,
+    CertificateRequest,
+    CertificateVerify,
+    Extensions,
+    HandshakeType,
+)
+from quicstack.tls.signatures import CERTIFICATE_VERIFY_SCHEMES, scheme_name, schemes_of, sign, signed_content, verify
 
-__all__ = ["Chain", "certificate_types", "check_certificate_verify", "read_certificate"]
+__all__ = [
+    "Chain",
+    "Demand",
+    "certificate_types",
+    "check_certificate_verify",
+    "read_certificate",
+    "read_certificate_request",
+    "write_certificate",
+    "write_certificate_request",
+    "write_certificate_verify",
+]
 
 Chain: TypeAlias = tuple[x509.Certificate, ...]
 """What a Certificate message says: the chain, leaf first; empty if a client has none to show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a CertificateRequest says about the certificate that it asks for."""
+
+    signature_schemes: tuple[int, ...]
+    certificate_compression: tuple[int, ...]
+
+
+def read_certificate_request(body: bytes) -> Demand:
+    """RFC 8446 §4.3.2. Of what it may ask for, the authorities are not looked at: a client here has one certificate."""
+    request = CertificateRequest.read(body)
+    if request.context:
+        raise tls_error(Alert.ILLEGAL_PARAMETER, "CertificateRequest has a context, expected an empty one")
+    check_extensions("CR", request.extensions)
+    schemes = required("CR", request.extensions, ExtensionType.SIGNATURE_ALGORITHMS)
+    compression = request.extensions.get(ExtensionType.COMPRESS_CERTIFICATE)
+    return Demand(
+        read_code_points(schemes, ExtensionType.SIGNATURE_ALGORITHMS),
+        () if compression is None else read_compression_algorithms(compression),
+    )
+
+
+def write_certificate_request(schemes: Sequence[int], compression: Sequence[int]) -> bytes:
+    extensions: Extensions = {ExtensionType.SIGNATURE_ALGORITHMS: write_code_points(schemes)}
+    if compression:
+        extensions[ExtensionType.COMPRESS_CERTIFICATE] = write_compression_algorithms(compression)
+    return CertificateRequest(b"", extensions).write()
+
+
+def write_certificate(chain: Sequence[bytes], ours: Sequence[int], peers: Sequence[int]) -> bytes:
+    """A Certificate message with ``chain`` (DER), compressed by an algorithm of ``ours`` that is in ``peers`` too."""
+    return compress(Certificate(tuple(map(CertificateEntry, chain))).write(), ours, peers)
+
+
+def write_certificate_verify(
+    certificate_key: CertificateKey, scheme: int, context: bytes, transcript_hash: bytes
+) -> bytes:
+    """The proof that we hold the key, over all messages up to our Certificate."""
+    signature = sign(certificate_key.private_key, scheme, signed_content(context, transcript_hash))
+    return CertificateVerify(scheme, signature).write()
 
 
 def certificate_types(compression: Sequence[int]) -> tuple[int, ...]:

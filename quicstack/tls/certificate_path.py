@@ -1,4 +1,4 @@
-"""From a server's certificate to a root: RFC 5280 §6, done by ``cryptography.x509.verification``.
+"""From a server's or a client's certificate to a root: RFC 5280 §6, done by ``cryptography.x509.verification``.
 
 The library enforces the profile of the public web PKI. Certificates of private authorities, made by ``openssl`` or by a
 few lines of Python, often lack what that profile wants, and ``ssl`` accepts them. So these rules are looser here:
@@ -10,8 +10,9 @@ subjectKeyIdentifier of an authority      must be present              may be ab
 authorityKeyIdentifier                    must be present              may be absent
 keyUsage of an authority                  must be present              may be absent; if present it has keyCertSign
 basicConstraints of an authority          critical                     critical or not; cA must be true as ever
-basicConstraints of the server            cA must be false             not looked at: it is not used as an authority
-keyUsage of the server                    must lack keyCertSign        must have digitalSignature, if present
+basicConstraints of the leaf              cA must be false             not looked at: it is not used as an authority
+keyUsage of the leaf                      must lack keyCertSign        must have digitalSignature, if present
+subjectAltName of a client                must be present              may be absent
 ========================================  ===========================  ==============================================
 
 What stays as strict as in the web PKI: signatures, dates, name constraints, path length, unknown critical extensions,
@@ -42,6 +43,7 @@ from quicstack.tls.server_name import ascii_name, parse_ip
 
 __all__ = ["check_validity", "describe", "extension_policies", "printable", "refusal", "verify_path"]
 
+CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH
 SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
 MAX_INTERMEDIATES = 15
 MAX_NAME_SHOWN = 200
@@ -86,21 +88,27 @@ def check_validity(certificate: x509.Certificate, now: datetime) -> None:
 def verify_path(
     chain: Sequence[x509.Certificate],
     roots: Sequence[x509.Certificate],
-    server_name: str,
+    server_name: str | None,
     now: datetime,
 ) -> None:
-    """Build a path from ``chain[0]`` to one of ``roots``, or raise with the likeliest reason why there is none."""
+    """Build a path from ``chain[0]`` to one of ``roots``, or raise with the likeliest reason why there is none.
+
+    Without a ``server_name`` the certificate is a client's.
+    """
     leaf, intermediates = chain[0], list(dict.fromkeys(chain[1:]))
     _check_size(leaf, intermediates)
-    address = parse_ip(server_name)
-    ca_policy, ee_policy = extension_policies()
+    ca_policy, ee_policy = extension_policies(is_client=server_name is None)
     try:
-        subject = x509.DNSName(ascii_name(server_name)) if address is None else x509.IPAddress(address)
         builder = PolicyBuilder().store(Store(list(roots))).time(now)
         builder = builder.extension_policies(ca_policy=ca_policy, ee_policy=ee_policy)
-        builder.build_server_verifier(subject).verify(leaf, intermediates)
+        if server_name is None:
+            builder.build_client_verifier().verify(leaf, intermediates)
+        else:
+            address = parse_ip(server_name)
+            subject = x509.DNSName(ascii_name(server_name)) if address is None else x509.IPAddress(address)
+            builder.build_server_verifier(subject).verify(leaf, intermediates)
     except VerificationError as error:
-        _explain(chain, roots, now)
+        _explain(chain, roots, now, "client" if server_name is None else "server")
         reason = str(error).partition(" (encountered")[0]
         raise refusal(leaf, "path", Alert.BAD_CERTIFICATE, f"has no valid path to a trusted root: {reason}") from None
 
@@ -116,8 +124,8 @@ def _check_size(leaf: x509.Certificate, intermediates: Sequence[x509.Certificate
         raise refusal(leaf, "path", Alert.BAD_CERTIFICATE, problem)
 
 
-def _explain(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], now: datetime) -> None:
-    """After a failure: walk from the server's certificate by issuer name, and raise where the walk ends.
+def _explain(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], now: datetime, whose: str) -> None:
+    """After a failure: walk from the leaf by issuer name, and raise where the walk ends.
 
     Returns if it reaches a root: then names and dates are in order, and the library's own reason must do.
     """
@@ -142,14 +150,14 @@ def _explain(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate
                 current,
                 "issuer",
                 Alert.UNKNOWN_CA,
-                f"was issued by {issuer}, which the server did not send and which is not a trusted root: "
-                "the server should send its intermediate certificates, or the root must be trusted",
+                f"was issued by {issuer}, which the {whose} did not send and which is not a trusted root: "
+                f"the {whose} should send its intermediate certificates, or the root must be trusted",
             )
         current = by_subject[current.issuer]
 
 
-def extension_policies() -> tuple[ExtensionPolicy, ExtensionPolicy]:
-    """(for authorities, for the server's certificate): the table above."""
+def extension_policies(*, is_client: bool = False) -> tuple[ExtensionPolicy, ExtensionPolicy]:
+    """(for authorities, for the leaf): the table above."""
     either = Criticality.AGNOSTIC
     authority = (
         ExtensionPolicy.webpki_defaults_ca()
@@ -158,15 +166,16 @@ def extension_policies() -> tuple[ExtensionPolicy, ExtensionPolicy]:
         .may_be_present(x509.KeyUsage, either, _may_sign_certificates)
         .require_present(x509.BasicConstraints, either, None)
     )
-    server = (
+    leaf = (
         ExtensionPolicy.webpki_defaults_ee()
-        .require_present(x509.SubjectAlternativeName, either, None)
         .may_be_present(x509.SubjectKeyIdentifier, either, None)
         .may_be_present(x509.AuthorityKeyIdentifier, either, None)
         .may_be_present(x509.BasicConstraints, either, None)
         .may_be_present(x509.KeyUsage, either, None)
     )
-    return authority, server
+    if is_client:
+        return authority, leaf.may_be_present(x509.SubjectAlternativeName, either, None)
+    return authority, leaf.require_present(x509.SubjectAlternativeName, either, None)
 
 
 def _may_sign_certificates(_: Policy, certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:

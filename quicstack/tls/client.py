@@ -5,12 +5,12 @@
     START           Send ClientHello, with shares for the groups we like best
     WAIT_SH         Recv ServerHello (after at most one HelloRetryRequest)      handshake keys
     WAIT_EE         Recv EncryptedExtensions: ALPN, transport parameters
-    WAIT_CERT_CR    Recv CertificateRequest (answered with an empty Certificate), Certificate
+    WAIT_CERT_CR    Recv CertificateRequest (answered after Finished), Certificate
     WAIT_CV         Recv CertificateVerify
-    WAIT_FINISHED   Recv Finished; Send Finished                                1-RTT keys
+    WAIT_FINISHED   Recv Finished; Send [Certificate, CertificateVerify,] Finished      1-RTT keys
     CONNECTED       Recv NewSessionTicket
 
-PSK resumption, 0-RTT, client certificates and ECH are not offered yet.
+PSK resumption, 0-RTT and ECH are not offered yet.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ from collections.abc import Generator
 
 from quicstack.errors import CertificateError, TransportError, TransportErrorCode
 from quicstack.tls.alerts import Alert, tls_error
-from quicstack.tls.authentication import certificate_types, check_certificate_verify, read_certificate
+from quicstack.tls.authentication import (
+    Demand,
+    certificate_types,
+    check_certificate_verify,
+    read_certificate,
+    read_certificate_request,
+    write_certificate,
+    write_certificate_verify,
+)
 from quicstack.tls.epoch import Epoch
 from quicstack.tls.extensions import (
     TLS_1_3,
@@ -43,8 +51,6 @@ from quicstack.tls.handshake import Handshake, HandshakeComplete, Message, PeerT
 from quicstack.tls.key_schedule import CIPHER_SUITES, KeySchedule
 from quicstack.tls.messages import (
     LEGACY_VERSION,
-    Certificate,
-    CertificateRequest,
     ClientHello,
     EncryptedExtensions,
     Extensions,
@@ -54,7 +60,7 @@ from quicstack.tls.messages import (
     ServerHello,
 )
 from quicstack.tls.server_name import ascii_name, parse_ip
-from quicstack.tls.signatures import SERVER_CONTEXT, signed_content
+from quicstack.tls.signatures import CLIENT_CONTEXT, SERVER_CONTEXT, signed_content
 
 __all__ = ["ClientHandshake"]
 
@@ -74,10 +80,10 @@ class ClientHandshake(Handshake):
         hello, exchanges = self._send_client_hello()
         schedule, client_secret, server_secret = yield from self._wait_server_hello(hello, exchanges)
         yield from self._wait_encrypted_extensions(hello.extensions)
-        request = yield from self._wait_certificate(hello.extensions)
+        demand = yield from self._wait_certificate(hello.extensions)
         yield from self._wait_certificate_verify()
         yield from self._wait_finished(schedule, server_secret)
-        self._send_finished(schedule, client_secret, request)
+        self._send_finished(schedule, client_secret, demand)
         yield from self._connected()
 
     # START
@@ -212,17 +218,13 @@ class ClientHandshake(Handshake):
 
     # WAIT_CERT_CR
 
-    def _wait_certificate(self, offered: Extensions) -> Generator[tuple[int, ...], Message, CertificateRequest | None]:
-        request = None
+    def _wait_certificate(self, offered: Extensions) -> Generator[tuple[int, ...], Message, Demand | None]:
+        demand = None
         compression = self.settings.certificate_compression
         message = yield (HandshakeType.CERTIFICATE_REQUEST, *certificate_types(compression))
         self._transcript.add(message.data)
         if message.type == HandshakeType.CERTIFICATE_REQUEST:
-            request = CertificateRequest.read(message.body)
-            check_extensions("CR", request.extensions)
-            required("CR", request.extensions, ExtensionType.SIGNATURE_ALGORITHMS)
-            if request.context:
-                raise tls_error(Alert.ILLEGAL_PARAMETER, "CertificateRequest has a context, expected an empty one")
+            demand = read_certificate_request(message.body)
             message = yield certificate_types(compression)
             self._transcript.add(message.data)
         self.peer_certificates = read_certificate(message, "server's", compression=compression, offered=offered)
@@ -232,7 +234,7 @@ class ClientHandshake(Handshake):
             self.settings.trust.verify(self.peer_certificates, self.server_name, self._wall_time())
         except CertificateError as error:
             raise tls_error(error.alert, str(error), cause=error) from error
-        return request
+        return demand
 
     # WAIT_CV
 
@@ -254,16 +256,27 @@ class ClientHandshake(Handshake):
         self._check_finished(schedule, server_secret, message.body)
         self._transcript.add(message.data)
 
-    def _send_finished(self, schedule: KeySchedule, client_secret: bytes, request: CertificateRequest | None) -> None:
+    def _send_finished(self, schedule: KeySchedule, client_secret: bytes, demand: Demand | None) -> None:
         local_secret, peer_secret = self._enter_application(schedule)
-        if request is not None:  # RFC 8446 §4.4.2: a client without a certificate says so with an empty message.
-            self._send(Epoch.HANDSHAKE, Certificate((), request.context).write())
+        if demand is not None:
+            self._send_certificate(demand)
         verify_data = schedule.finished(client_secret, self._transcript.digest())
         self._send(Epoch.HANDSHAKE, Finished(verify_data).write())
         self._install_keys(Epoch.ONE_RTT, schedule, local_secret, is_write=True)
         self._install_keys(Epoch.ONE_RTT, schedule, peer_secret, is_write=False)
         self.is_complete = True
         self._events.append(HandshakeComplete())
+
+    def _send_certificate(self, demand: Demand) -> None:
+        """RFC 8446 §4.4.2: a client without a certificate that fits says so with an empty message."""
+        shown = self.settings.client_certificate
+        schemes = [scheme for scheme in shown.schemes if scheme in demand.signature_schemes] if shown else []
+        chain = shown.chain if shown and schemes else ()
+        ours, peers = self.settings.certificate_compression, demand.certificate_compression
+        self._send(Epoch.HANDSHAKE, write_certificate(chain, ours, peers))
+        if shown and schemes:
+            proof = write_certificate_verify(shown, schemes[0], CLIENT_CONTEXT, self._transcript.digest())
+            self._send(Epoch.HANDSHAKE, proof)
 
     # CONNECTED
 

@@ -4,7 +4,10 @@
 
     START           Recv ClientHello (a second one after HelloRetryRequest, when no share of it can be used)
     NEGOTIATED      Send ServerHello                                            handshake keys
-                    Send EncryptedExtensions, Certificate, CertificateVerify, Finished      1-RTT write keys
+                    Send EncryptedExtensions, [CertificateRequest,]
+                    Certificate, CertificateVerify, Finished                    1-RTT write keys
+    WAIT_CERT       Recv Certificate            only if it was asked for, as the next
+    WAIT_CV         Recv CertificateVerify      only if there is a certificate
     WAIT_FINISHED   Recv Finished                                               1-RTT read keys
     CONNECTED       nothing more: QUIC has its own key update
 
@@ -16,10 +19,17 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
-from quicstack.errors import ConfigurationError, TransportError, TransportErrorCode
+from quicstack.errors import CertificateError, ConfigurationError, TransportError, TransportErrorCode
 from quicstack.tls.alerts import Alert, tls_error
+from quicstack.tls.authentication import (
+    certificate_types,
+    check_certificate_verify,
+    read_certificate,
+    write_certificate,
+    write_certificate_request,
+    write_certificate_verify,
+)
 from quicstack.tls.certificate import CertificateKey
-from quicstack.tls.compression import compress
 from quicstack.tls.epoch import Epoch
 from quicstack.tls.extensions import (
     TLS_1_3,
@@ -41,9 +51,6 @@ from quicstack.tls.handshake import Handshake, HandshakeComplete, Message, Run
 from quicstack.tls.key_schedule import CIPHER_SUITES, CipherSuite, KeySchedule
 from quicstack.tls.messages import (
     HELLO_RETRY_REQUEST_RANDOM,
-    Certificate,
-    CertificateEntry,
-    CertificateVerify,
     ClientHello,
     EncryptedExtensions,
     Extensions,
@@ -53,7 +60,8 @@ from quicstack.tls.messages import (
 )
 from quicstack.tls.presentation import number
 from quicstack.tls.settings import TlsSettings
-from quicstack.tls.signatures import SERVER_CONTEXT, sign, signed_content
+from quicstack.tls.signatures import CLIENT_CONTEXT, SERVER_CONTEXT, signed_content
+from quicstack.tls.trust import Trust
 
 __all__ = ["ServerHandshake"]
 
@@ -99,8 +107,12 @@ class ServerHandshake(Handshake):
         certificate_key, scheme = self._certificates.select(offer.server_name, offer.signature_schemes)
         schedule, client_secret, server_secret = self._send_server_hello(offer, suite, group)
         self._send_encrypted_extensions(offer)
+        if self.settings.client_trust is not None:
+            self._send_certificate_request()
         self._send_certificate(offer, certificate_key, scheme)
         peer_secret = self._send_finished(schedule, server_secret)
+        if self.settings.client_trust is not None:
+            yield from self._wait_certificate(self.settings.client_trust)
         yield from self._wait_finished(schedule, client_secret, peer_secret)
         yield ()
 
@@ -186,14 +198,16 @@ class ServerHandshake(Handshake):
         }
         self._send(Epoch.HANDSHAKE, EncryptedExtensions(extensions).write())
 
+    def _send_certificate_request(self) -> None:
+        settings = self.settings
+        request = write_certificate_request(settings.signature_schemes, settings.certificate_compression)
+        self._send(Epoch.HANDSHAKE, request)
+
     def _send_certificate(self, offer: Offer, certificate_key: CertificateKey, scheme: int) -> None:
-        entries = tuple(CertificateEntry(data) for data in certificate_key.chain)
-        certificate = Certificate(entries).write()
         ours, peers = self.settings.certificate_compression, offer.certificate_compression
-        self._send(Epoch.HANDSHAKE, compress(certificate, ours, peers))
-        content = signed_content(SERVER_CONTEXT, self._transcript.digest())
-        signature = sign(certificate_key.private_key, scheme, content)
-        self._send(Epoch.HANDSHAKE, CertificateVerify(scheme, signature).write())
+        self._send(Epoch.HANDSHAKE, write_certificate(certificate_key.chain, ours, peers))
+        proof = write_certificate_verify(certificate_key, scheme, SERVER_CONTEXT, self._transcript.digest())
+        self._send(Epoch.HANDSHAKE, proof)
 
     def _send_finished(self, schedule: KeySchedule, server_secret: bytes) -> bytes:
         """Returns the secret that protects the client's 1-RTT packets, to be installed after its Finished."""
@@ -202,6 +216,33 @@ class ServerHandshake(Handshake):
         local_secret, peer_secret = self._enter_application(schedule)
         self._install_keys(Epoch.ONE_RTT, schedule, local_secret, is_write=True)
         return peer_secret
+
+    # WAIT_CERT, WAIT_CV
+
+    def _wait_certificate(self, trust: Trust) -> Run:
+        """RFC 8446 §4.4.2.4. ``peer_certificates`` is set when the client has proven that it holds the key."""
+        compression = self.settings.certificate_compression
+        message = yield certificate_types(compression)
+        self._transcript.add(message.data)
+        chain = read_certificate(message, "client's", compression=compression, offered=())
+        if not chain:
+            if self.settings.client_authentication == "required":
+                raise tls_error(Alert.CERTIFICATE_REQUIRED, "the client showed no certificate, expected one")
+            return
+        try:
+            trust.verify_client(chain, self._wall_time())
+        except CertificateError as error:
+            raise tls_error(error.alert, str(error), cause=error) from error
+        message = yield (HandshakeType.CERTIFICATE_VERIFY,)
+        check_certificate_verify(
+            message.body,
+            "client's",
+            leaf=chain[0],
+            schemes=self.settings.signature_schemes,
+            content=signed_content(CLIENT_CONTEXT, self._transcript.digest()),
+        )
+        self._transcript.add(message.data)
+        self.peer_certificates = chain
 
     # WAIT_FINISHED
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
 
 from quicstack.errors import ConfigurationError
-from quicstack.tls.certificate import CertificateStore
+from quicstack.tls.certificate import CertificateKey, CertificateStore
 from quicstack.tls.compression import algorithm_name, available_compression
 from quicstack.tls.groups import available_groups, group_name
 from quicstack.tls.key_schedule import CIPHER_SUITES
@@ -14,7 +15,10 @@ from quicstack.tls.server_name import ascii_name, parse_ip
 from quicstack.tls.signatures import OFFERED_SCHEMES, scheme_name
 from quicstack.tls.trust import Trust
 
-__all__ = ["TlsSettings"]
+__all__ = ["ClientAuthentication", "TlsSettings"]
+
+ClientAuthentication: TypeAlias = Literal["none", "optional", "required"]
+"""Whether a server asks for a client's certificate, and whether it does without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,9 @@ class TlsSettings:
     ``certificates`` is what a server shows. ``certificate_compression`` are the algorithms of RFC 8879, best first, in
     which certificates may be sent and received; none is fine. ``keylog`` is called with one line of the key log format
     at a time (RFC 9850), without newline.
+
+    ``client_certificate`` is what a client shows to a server that asks. A server asks if ``client_authentication`` says
+    so, and believes those that ``client_trust`` accepts; any other certificate is refused even where it is optional.
     """
 
     alpn_protocols: tuple[str, ...]
@@ -34,6 +41,9 @@ class TlsSettings:
     signature_schemes: tuple[int, ...] = OFFERED_SCHEMES
     trust: Trust = field(default_factory=Trust.system)
     certificates: CertificateStore | None = None
+    client_certificate: CertificateKey | None = None
+    client_authentication: ClientAuthentication = "none"
+    client_trust: Trust | None = None
     certificate_compression: tuple[int, ...] = available_compression()
     keylog: Callable[[str], None] | None = field(default=None, compare=False)
 
@@ -55,5 +65,11 @@ class TlsSettings:
                 choice = ", ".join(map(spell, allowed))
                 what = f"{', '.join(map(spell, unknown))} cannot be used here" if unknown else "is empty"
                 raise ConfigurationError(f"{name}: {what}; choose from {choice}")
+        if self.client_authentication not in get_args(ClientAuthentication):
+            choice = ", ".join(map(repr, get_args(ClientAuthentication)))
+            raise ConfigurationError(f"client_authentication is {self.client_authentication!r}: choose from {choice}")
+        if (self.client_authentication == "none") != (self.client_trust is None):
+            missing = "client_trust" if self.client_trust is None else "client_authentication"
+            raise ConfigurationError(f"client_authentication and client_trust need each other: set {missing}")
         if self.server_name is not None and parse_ip(self.server_name) is None:
             ascii_name(self.server_name)

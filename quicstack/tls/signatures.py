@@ -16,6 +16,7 @@ from cryptography.x509.oid import PublicKeyAlgorithmOID
 
 __all__ = [
     "CERTIFICATE_VERIFY_SCHEMES",
+    "CLIENT_CONTEXT",
     "OFFERED_SCHEMES",
     "SERVER_CONTEXT",
     "PrivateKey",
@@ -58,6 +59,7 @@ CERTIFICATE_VERIFY_SCHEMES: dict[int, SignatureScheme] = {
 
 RSA_PKCS1_SCHEMES = {0x0401: "rsa_pkcs1_sha256", 0x0501: "rsa_pkcs1_sha384", 0x0601: "rsa_pkcs1_sha512"}
 
+CLIENT_CONTEXT = b"TLS 1.3, client CertificateVerify"
 SERVER_CONTEXT = b"TLS 1.3, server CertificateVerify"
 
 OFFERED_SCHEMES: tuple[int, ...] = (*CERTIFICATE_VERIFY_SCHEMES, *RSA_PKCS1_SCHEMES)

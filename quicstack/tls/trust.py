@@ -1,4 +1,4 @@
-"""Whom a client believes: the check of the server's certificate (RFC 8446 §4.4.2.4, RFC 5280 §6, RFC 6125).
+"""Whom one believes: the check of the peer's certificate (RFC 8446 §4.4.2.4, RFC 5280 §6, RFC 6125).
 
 Four kinds of trust, each a class here, each made by a named constructor of :class:`Trust`:
 
@@ -6,6 +6,9 @@ Four kinds of trust, each a class here, each made by a named constructor of :cla
   right. The path is built by ``cryptography.x509.verification`` under the policy of :func:`extension_policies`.
 - ``Trust.hashes(...)``: the certificate is known in advance by its SHA-256 (W3C WebTransport).
 - ``Trust.insecure()``: nothing is checked but that the server holds the key of the certificate that it shows.
+
+A server that asks clients for certificates uses the same four, by way of :meth:`Trust.verify_client`: no name is
+checked, because nobody knows beforehand who comes, and the usage must be clientAuth.
 
 A refusal is a :class:`~quicstack.errors.CertificateError` that says which certificate, which check, and what to do.
 """
@@ -29,7 +32,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from quicstack.errors import ConfigurationError
 from quicstack.tls.alerts import Alert
 from quicstack.tls.certificate import load_certificates
-from quicstack.tls.certificate_path import SERVER_AUTH, check_validity, printable, refusal, verify_path
+from quicstack.tls.certificate_path import CLIENT_AUTH, SERVER_AUTH, check_validity, printable, refusal, verify_path
 from quicstack.tls.server_name import is_covered_by
 from quicstack.tls.system_roots import system_roots
 
@@ -53,7 +56,7 @@ MAX_HASHED_VALIDITY = timedelta(days=14)
 
 
 class Trust(abc.ABC):
-    """What makes a server's certificate acceptable."""
+    """What makes the certificate of a server, or of a client, acceptable."""
 
     __slots__ = ()
 
@@ -67,6 +70,17 @@ class Trust(abc.ABC):
     @abc.abstractmethod
     def check(self, chain: Chain, server_name: str | None, now: datetime) -> None:
         """What :meth:`verify` asks of each kind of trust; may also let errors of reading a certificate pass."""
+
+    def verify_client(self, chain: Chain, wall_time: float) -> None:
+        """Accept ``chain`` (leaf first, not empty) of a client now, or raise :class:`CertificateError`."""
+        try:
+            self.check_client(chain, datetime.fromtimestamp(wall_time, UTC))
+        except UNREADABLE as error:
+            raise refusal(chain[0], "encoding", Alert.BAD_CERTIFICATE, f"cannot be read: {error}") from None
+
+    @abc.abstractmethod
+    def check_client(self, chain: Chain, now: datetime) -> None:
+        """What :meth:`verify_client` asks of each kind of trust, as :meth:`check` is what :meth:`verify` asks."""
 
     @staticmethod
     def system() -> Trust:
@@ -115,6 +129,12 @@ class RootTrust(Trust):
             assert server_name is not None
             verify_path(chain, self.certificates, server_name, now)
 
+    def check_client(self, chain: Chain, now: datetime) -> None:
+        check_validity(chain[0], now)
+        _check_usage(chain[0], is_client=True)
+        if chain[0] not in self.certificates:
+            verify_path(chain, self.certificates, None, now)
+
 
 @dataclass(frozen=True, slots=True)
 class SystemTrust(Trust):
@@ -123,25 +143,22 @@ class SystemTrust(Trust):
     def check(self, chain: Chain, server_name: str | None, now: datetime) -> None:
         RootTrust(system_roots()).check(chain, server_name, now)
 
+    def check_client(self, chain: Chain, now: datetime) -> None:
+        RootTrust(system_roots()).check_client(chain, now)
+
 
 @dataclass(frozen=True, slots=True)
 class HashTrust(Trust):
-    """See :meth:`Trust.hashes`. The name is not checked: the digest already says which certificate is meant."""
+    """See :meth:`Trust.hashes`. The name is not checked: the digest already says which certificate is meant.
+
+    The rules of the W3C about life and key are for servers; of a client the digest and the dates must be right.
+    """
 
     digests: frozenset[bytes]
 
     def check(self, chain: Chain, server_name: str | None, now: datetime) -> None:
         leaf = chain[0]
-        digest = hashlib.sha256(leaf.public_bytes(Encoding.DER)).digest()
-        if digest not in self.digests:
-            raise refusal(
-                leaf,
-                "hash",
-                Alert.BAD_CERTIFICATE,
-                f"has the SHA-256 {digest.hex()}, which is not among the expected hashes; compute them again "
-                "if the server's certificate was renewed",
-            )
-        check_validity(leaf, now)
+        self.check_client(chain, now)
         period = leaf.not_valid_after_utc - leaf.not_valid_before_utc
         if period > MAX_HASHED_VALIDITY:
             raise refusal(
@@ -159,12 +176,28 @@ class HashTrust(Trust):
                 "has an RSA key, which a certificate accepted by hash may not have: use ECDSA on P-256",
             )
 
+    def check_client(self, chain: Chain, now: datetime) -> None:
+        leaf = chain[0]
+        digest = hashlib.sha256(leaf.public_bytes(Encoding.DER)).digest()
+        if digest not in self.digests:
+            raise refusal(
+                leaf,
+                "hash",
+                Alert.BAD_CERTIFICATE,
+                f"has the SHA-256 {digest.hex()}, which is not among the expected hashes; compute them again "
+                "if that certificate was renewed",
+            )
+        check_validity(leaf, now)
+
 
 @dataclass(frozen=True, slots=True)
 class NoTrust(Trust):
     """See :meth:`Trust.insecure`."""
 
     def check(self, chain: Chain, server_name: str | None, now: datetime) -> None:
+        return
+
+    def check_client(self, chain: Chain, now: datetime) -> None:
         return
 
 
@@ -174,18 +207,19 @@ def _check_leaf(leaf: x509.Certificate, server_name: str | None, now: datetime) 
     _check_name(leaf, server_name)
 
 
-def _check_usage(leaf: x509.Certificate) -> None:
-    """RFC 5280 §4.2.1.3, §4.2.1.12: usages bind where they are written down; a TLS 1.3 server signs, no more."""
+def _check_usage(leaf: x509.Certificate, *, is_client: bool = False) -> None:
+    """RFC 5280 §4.2.1.3, §4.2.1.12: usages bind where they are written down; both sides of TLS 1.3 sign, no more."""
+    purpose, name, whose = (CLIENT_AUTH, "clientAuth", "client") if is_client else (SERVER_AUTH, "serverAuth", "server")
     problem = ""
     for extension in leaf.extensions:
         usage = extension.value
         if isinstance(usage, x509.ExtendedKeyUsage):
-            if SERVER_AUTH not in usage and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE not in usage:
-                problem = "extendedKeyUsage lacks serverAuth"
+            if purpose not in usage and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE not in usage:
+                problem = f"extendedKeyUsage lacks {name}"
         elif isinstance(usage, x509.KeyUsage) and not usage.digital_signature:
             problem = "keyUsage lacks digitalSignature"
     if problem:
-        advice = f"is not one for a TLS server: {problem}; issue it with that usage"
+        advice = f"is not one for a TLS {whose}: {problem}; issue it with that usage"
         raise refusal(leaf, "usage", Alert.UNSUPPORTED_CERTIFICATE, advice)
 
 

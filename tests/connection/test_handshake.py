@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 
 import pytest
-from peer import TO_CLIENT, TO_SERVER, Pair, long_packet, opens_long
+from peer import TO_CLIENT, TO_SERVER, Pair, certificate, long_packet, opens_long
 
 from quicstack.errors import ConfigurationError, ConnectionClosed, ConnectionTimeout, TransportErrorCode
+from quicstack.tls.trust import Trust
 from quicstack.train import Path, Train
 from quicstack.transport.packet_protection import retry_integrity_tag
 from quicstack.wire import frame as f
@@ -40,6 +41,23 @@ def test_exported_keying_material() -> None:
     exported = pair.client.export_keying_material("EXPORTER-test", b"context", 32)
     assert len(exported) == 32
     assert pair.server.export_keying_material("EXPORTER-test", b"context", 32) == exported
+
+
+def test_client_certificates() -> None:
+    """RFC 8446 §4.3.2. A refusal comes when the client has finished: as a close like any other."""
+    asking: dict[str, object] = {
+        "client_authentication": "required",
+        "client_trust": Trust.roots(certificate().certificates),
+    }
+    pair = Pair({"client_certificate": certificate()}, asking)
+    pair.exchange()
+    assert pair.server.handshake_complete
+    assert pair.server.peer_certificates == pair.client.peer_certificates == certificate().certificates
+    pair = Pair(None, asking)
+    pair.exchange()
+    closed = pair.client.closed
+    assert isinstance(closed, ConnectionClosed)
+    assert (closed.code, closed.by_peer) == (0x174, True)
 
 
 def test_client_initials_are_padded() -> None:

@@ -102,6 +102,11 @@ class Authority:
         changes = {"usages": [ExtendedKeyUsageOID.SERVER_AUTH]} | changes
         return CertificateKey((self.certificate(key=key, issuer=(root, root_key), **changes),), key), root
 
+    def client(self, kind: str = "p256", **changes: Any) -> tuple[CertificateKey, x509.Certificate]:
+        """A client's certificate without a name, with its key, and the root that issued it."""
+        changes = {"subject": "client", "names": None, "usages": [ExtendedKeyUsageOID.CLIENT_AUTH]} | changes
+        return self.server(kind, **changes)
+
 
 def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])

@@ -11,6 +11,7 @@ from quicstack.tls.certificate import CertificateStore
 from quicstack.tls.epoch import Epoch
 from quicstack.tls.handshake import Handshake, HandshakeComplete, NewKeys, Output, PeerTransportParameters
 from quicstack.tls.key_schedule import CIPHER_SUITES
+from quicstack.tls.trust import Trust
 
 stranger = pytest.importorskip("aioquic.tls", reason="install aioquic")
 buffer = pytest.importorskip("aioquic.buffer", reason="install aioquic")
@@ -126,3 +127,34 @@ def test_groups_with_its_client(wire: Any, authority: Any, group: str) -> None:
     server = wire.server(groups=(GROUPS[group],), certificates=CertificateStore(certificate_key))
     check_secrets(converse(server, theirs), theirs)
     assert server.group_name == group
+
+
+@pytest.mark.parametrize("kind", ["p256", "p384", "ed25519", "rsa"])
+def test_our_client_shows_its_server_a_certificate(wire: Any, authority: Any, kind: str) -> None:
+    """Its server takes whatever is signed right; OpenSSL, in another test, looks at the chain too."""
+    certificate_key, root = authority.server()
+    shown, _ = authority.client(kind)
+    theirs = Stranger(is_client=False, suite=0x1301, groups=tuple(GROUPS.values()), root=root)
+    theirs.context.certificate = certificate_key.certificates[0]
+    theirs.context.certificate_private_key = certificate_key.private_key
+    theirs.context._request_client_certificate = True
+    check_secrets(converse(wire.client(client_certificate=shown), theirs), theirs)
+    assert theirs.context._peer_certificate == shown.certificates[0]
+
+
+@pytest.mark.parametrize("kind", ["p256", "p384", "ed25519", "rsa", None])
+def test_its_client_shows_our_server_a_certificate(wire: Any, authority: Any, kind: str | None) -> None:
+    certificate_key, root = authority.server(not_before=-3650 * DAY, not_after=36500 * DAY)
+    theirs = Stranger(is_client=True, suite=0x1301, groups=tuple(GROUPS.values()), root=root)
+    chain: tuple[Any, ...] = ()
+    if kind is not None:
+        shown, _ = authority.client(kind)
+        theirs.context.certificate, theirs.context.certificate_private_key = shown.certificates[0], shown.private_key
+        chain = shown.certificates
+    server = wire.server(
+        certificates=CertificateStore(certificate_key),
+        client_authentication="optional",
+        client_trust=Trust.roots(root),
+    )
+    check_secrets(converse(server, theirs), theirs)
+    assert server.peer_certificates == chain

@@ -25,6 +25,7 @@ from quicstack.tls.trust import Trust
 
 SSL = pytest.importorskip("OpenSSL.SSL", reason="install pyOpenSSL")
 
+DAY = 86400.0
 CHANGE_CIPHER_SPEC, HANDSHAKE, APPLICATION_DATA = 20, 22, 23
 
 
@@ -157,6 +158,24 @@ def test_exported_keying_material(authority: Any, now: float, suite: int) -> Non
     ):
         assert client.export(label, about, length) == server.export_keying_material(label.encode(), length, about)
     assert client.export("EXPORTER-x", b"", 32) == server.export_keying_material(b"EXPORTER-x", 32)
+
+
+@pytest.mark.parametrize("kind", ["p256", "p384", "ed25519", "rsa"])
+def test_our_client_certificate(authority: Any, now: float, kind: str) -> None:
+    """OpenSSL checks the chain, the usage and the signature of CertificateVerify."""
+    shown, _ = authority.client(kind, not_before=-3650 * DAY, not_after=36500 * DAY)
+    context, root = openssl_server(authority)
+    context.get_cert_store().add_cert(SSL.X509.from_cryptography(root))
+    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+    _, _, server = connect(context, now, trust=Trust.roots(root), client_certificate=shown)
+    assert server.get_peer_certificate().to_cryptography() == shown.certificates[0]
+
+
+def test_openssl_may_ask_in_vain(authority: Any, now: float) -> None:
+    context, root = openssl_server(authority)
+    context.set_verify(SSL.VERIFY_PEER)
+    _, _, server = connect(context, now, trust=Trust.roots(root))
+    assert server.get_peer_certificate() is None
 
 
 def test_hello_retry_request_of_openssl(authority: Any, now: float) -> None:

@@ -7,6 +7,7 @@ import pytest
 from quicstack.errors import ConfigurationError
 from quicstack.tls.groups import available_groups
 from quicstack.tls.settings import TlsSettings
+from quicstack.tls.trust import Trust
 
 
 def test_defaults() -> None:
@@ -26,6 +27,12 @@ def test_defaults() -> None:
         ({"groups": (0x1E,)}, "groups: 0x001e cannot be used here; choose from"),
         ({"signature_schemes": (0x0201,)}, "signature_schemes: 0x0201 cannot be used"),
         ({"certificate_compression": (7,)}, "certificate_compression: compression algorithm 0x0007 cannot be used"),
+        (
+            {"client_authentication": "always"},
+            "client_authentication is 'always': choose from 'none', 'optional', 'req",
+        ),
+        ({"client_authentication": "optional"}, "need each other: set client_trust"),
+        ({"client_trust": Trust.insecure()}, "need each other: set client_authentication"),
         ({"server_name": "no host"}, "is not a host name"),
     ],
 )

@@ -241,3 +241,76 @@ def test_insecure_accepts_everything(authority: Any, now: float) -> None:
 def test_the_system_does_not_know_our_root(authority: Any, now: float) -> None:
     pair, _ = authority.server()
     assert refusal(Trust.system(), pair.certificates, now).alert == Alert.UNKNOWN_CA
+
+
+# Clients
+
+
+def client_refusal(trust: Trust, chain: Sequence[x509.Certificate], now: float) -> CertificateError:
+    with pytest.raises(CertificateError) as caught:
+        trust.verify_client(chain, now)
+    return caught.value
+
+
+@pytest.mark.parametrize("changes", [{}, {"names": ["user.example"]}, {"usages": None}], ids=["plain", "name", "any"])
+@pytest.mark.parametrize("kind", ["p256", "ed25519", "rsa"])
+def test_clients(authority: Any, now: float, kind: str, changes: dict[str, Any]) -> None:
+    """A client needs no subjectAltName, and no name of it is checked."""
+    pair, root = authority.client(kind, **changes)
+    for trust in (Trust.roots(root), Trust.roots(pair.certificates), Trust.insecure()):
+        trust.verify_client(pair.certificates, now)
+
+
+def test_a_client_behind_an_intermediate(authority: Any, now: float) -> None:
+    root = authority.root()
+    intermediate = authority.root("intermediate", issuer=root)
+    leaf = authority.certificate(
+        "client", names=None, issuer=intermediate, usages=[ExtendedKeyUsageOID.CLIENT_AUTH], key=authority.key()
+    )
+    Trust.roots(root[0]).verify_client([leaf, intermediate[0]], now)
+    error = client_refusal(Trust.roots(root[0]), [leaf], now)
+    assert (error.check, error.alert) == ("issuer", Alert.UNKNOWN_CA)
+    assert "which the client did not send" in str(error)
+
+
+def test_certificates_that_are_not_for_clients(authority: Any, now: float) -> None:
+    for wrong, problem in (
+        ({"usages": [ExtendedKeyUsageOID.SERVER_AUTH]}, "is not one for a TLS client: extendedKeyUsage lacks clientA"),
+        ({"extensions": [(key_usage(key_encipherment=True), True)]}, "keyUsage lacks digitalSignature"),
+    ):
+        pair, root = authority.client(**wrong)
+        for trust in (Trust.roots(root), Trust.roots(pair.certificates)):
+            error = client_refusal(trust, pair.certificates, now)
+            assert (error.check, error.alert) == ("usage", Alert.UNSUPPORTED_CERTIFICATE)
+            assert problem in str(error)
+
+
+def test_clients_that_are_not_known(authority: Any, now: float) -> None:
+    pair, _ = authority.client()
+    other, _ = authority.root("another root")
+    impostor, _ = authority.root("root", kind="p384")
+    assert client_refusal(Trust.roots(other), pair.certificates, now).check == "issuer"
+    assert client_refusal(Trust.roots(impostor), pair.certificates, now).check == "path"
+    assert client_refusal(Trust.system(), pair.certificates, now).alert == Alert.UNKNOWN_CA
+
+
+def test_dates_of_a_client(authority: Any, now: float) -> None:
+    for dates in ({"not_after": -1}, {"not_before": 1}):
+        pair, root = authority.client(**dates)
+        for trust in (Trust.roots(root), Trust.hashes([digest(pair.certificates[0])])):
+            error = client_refusal(trust, pair.certificates, now)
+            assert (error.check, error.alert) == ("validity", Alert.CERTIFICATE_EXPIRED)
+
+
+def test_clients_known_by_their_hash(authority: Any, now: float) -> None:
+    """The rules for servers, 14 days and no RSA, are not for clients."""
+    pair, _ = authority.client("rsa", not_after=3650 * DAY)
+    Trust.hashes([digest(pair.certificates[0])]).verify_client(pair.certificates, now)
+    assert client_refusal(Trust.hashes([bytes(32)]), pair.certificates, now).check == "hash"
+
+
+def test_a_clients_certificate_that_cannot_be_read(authority: Any, now: float) -> None:
+    pair, root = authority.client(names=["user.example"])
+    data = bytes(pair.chain[0]).replace(bytes.fromhex("0603551d11"), bytes.fromhex("0603551d25"))
+    error = client_refusal(Trust.roots(root), [x509.load_der_x509_certificate(data)], now)
+    assert (error.check, error.alert) == ("encoding", Alert.BAD_CERTIFICATE)
