@@ -7,7 +7,7 @@ import dataclasses
 import gc
 import itertools
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -224,8 +224,23 @@ def test_a_certificate_nobody_trusts(run: Run, pair: Any, echo: Any) -> None:
 
 
 def _sockets() -> int:
-    """UDP sockets of ours that are open."""
-    return sum(isinstance(thing, UdpSocket) and thing.fileno() >= 0 for thing in gc.get_objects())
+    """UDP sockets of ours that are open and that this test has opened."""
+    return sum(thing not in _others for thing in _open_sockets())
+
+
+_others: list[UdpSocket] = []
+
+
+def _open_sockets() -> list[UdpSocket]:
+    return [thing for thing in gc.get_objects() if isinstance(thing, UdpSocket) and thing.fileno() >= 0]
+
+
+@pytest.fixture(autouse=True)
+def _sockets_of_others() -> Iterator[None]:
+    """Servers that fixtures of other modules keep open in this process do not count."""
+    _others[:] = _open_sockets()
+    yield
+    _others.clear()
 
 
 async def _until_only(sockets: int) -> None:
