@@ -94,6 +94,7 @@ def test_unread_streams_take_no_more_memory_than_allowed() -> None:
     assert waiting.read() == b"?!"
 
 
+@pytest.mark.slow
 def test_ten_thousand_streams_reset_half_read_leave_the_credit_exact() -> None:
     """Some were read by half, some not at all, some stopped by the reader; some lost their datagrams."""
     for_client, for_server = configurations(initial_max_streams_bidi=100, **SMALL)

@@ -17,6 +17,8 @@ from quicstack.config import Configuration
 from quicstack.tls.certificate import CertificateKey, CertificateStore
 from quicstack.tls.trust import Trust
 
+pytestmark = pytest.mark.peer
+
 try:
     import aioquic.asyncio
     from aioquic.asyncio.protocol import QuicConnectionProtocol

@@ -12,8 +12,12 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from h3.client import H3Client
 from quicstack.tls.trust import Trust
+
+pytestmark = pytest.mark.peer
 
 CONTENT = bytes(range(256)) * 4 * 10240
 

@@ -12,6 +12,8 @@ from h3.server import Reply, Request, serve
 from quicstack.config import Configuration
 from quicstack.tls.certificate import CertificateKey, CertificateStore
 
+pytestmark = pytest.mark.peer
+
 try:
     from curl_cffi import requests
 except ImportError:

@@ -23,6 +23,8 @@ from webtransport import (
 )
 from webtransport.codes import http_code
 
+pytestmark = pytest.mark.peer
+
 try:
     import aioquic.asyncio
     from aioquic.asyncio.protocol import QuicConnectionProtocol

@@ -26,6 +26,7 @@ def test_bernoulli_statistics(bench) -> None:
     assert mean_burst(lost) == pytest.approx(1.01, rel=0.03)
 
 
+@pytest.mark.slow
 def test_gilbert_elliott_statistics(bench) -> None:
     """p / (p + r) of the datagrams are lost, in bursts of 1 / r (the parameters of tc-netem)."""
     lost = losses(bench, BurstLoss(0.01, 0.1), 50_000)
@@ -33,6 +34,7 @@ def test_gilbert_elliott_statistics(bench) -> None:
     assert mean_burst(lost) == pytest.approx(10, rel=0.07)
 
 
+@pytest.mark.slow
 def test_gilbert_elliott_loss_inside_the_states(bench) -> None:
     lost = losses(bench, BurstLoss(0.1, 0.1, bad_loss=0.5, good_loss=0.1), 50_000)
     assert sum(lost) / len(lost) == pytest.approx(0.3, rel=0.07)

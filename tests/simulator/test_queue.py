@@ -51,6 +51,7 @@ def test_the_rate_can_change_under_way(bench) -> None:
     assert network.times == pytest.approx([1.0, 11.0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("load", "expected"), [(0.5, 0.5), (0.8, 2.0)])
 def test_waiting_time_is_that_of_queueing_theory(bench, load: float, expected: float) -> None:
     """M/D/1: Poisson arrivals wait load / (2 (1 - load)) service times on average (Pollaczek-Khinchine)."""

@@ -37,7 +37,7 @@ def rows() -> list[Any]:
             float(C),
             window,
             id=f"{row['rtt_s']}-{row['loss_rate']}-C{C}",
-            marks=[pytest.mark.slow] if row["loss_rate"] < (1e-3 if C != "0.4" else 1e-4) else [],
+            marks=[pytest.mark.slow] if row["loss_rate"] < 1e-3 else [],
         )
         for row in ROWS
         for C, window in row["cubic"].items()
