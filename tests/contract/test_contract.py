@@ -17,9 +17,14 @@ import pytest
 HERE = Path(__file__).parent
 PORT = 4433  # the programs say so
 ECHOES = "Datagram echo: b'ECHO: Hello, Datagram!'\nStream echo: b'ECHO: Hello, Stream!'\n"
-UVLOOP = (
-    "import runpy, sys, asyncio, uvloop; asyncio.run = uvloop.run; runpy.run_path(sys.argv[1], run_name='__main__')"
-)
+UVLOOP = """
+import asyncio, runpy, sys, uvloop
+def run(main):
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+asyncio.run = run
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
 
 
 @pytest.fixture
