@@ -82,11 +82,13 @@ def test_two_terminals(port: int, tmp_path: Path) -> None:
     assert run(port, tmp_path) == ECHOES
 
 
+@pytest.mark.slow
 def test_under_uvloop(port: int, tmp_path: Path) -> None:
     pytest.importorskip("uvloop")
     assert run(port, tmp_path, prefix=("-c", UVLOOP)) == ECHOES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "knob",
     ["QUICSTACK_DRIVER=datagram", "QUICSTACK_GSO=0", "QUICSTACK_GRO=0", "QUICSTACK_ECN=0"],

@@ -35,6 +35,7 @@ async def run(*arguments: str) -> tuple[int, bytes, str]:
     return process.returncode or 0, out, err.decode()
 
 
+@pytest.mark.slow
 async def test_serve_and_get(site: Path) -> None:
     server = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "h3", "serve", str(site / "site"), "--host", "127.0.0.1", "--port", "0",

@@ -13,6 +13,8 @@ from quicstack.recovery.congestion.window import Window
 from quicstack.recovery.ecn import EcnValidation
 from quicstack.simulator import Datagram, Delay, EcnBleach, LossAt, Node, Queue
 
+pytestmark = pytest.mark.slow
+
 BOTH = pytest.mark.parametrize("algorithm", [NewReno, Cubic])
 
 

@@ -12,6 +12,8 @@ import pytest
 from quicstack.drivers.udp import UdpOptions
 from webtransport import ClientConfig, ServerApp, WebTransportClient, WebTransportSession
 
+pytestmark = pytest.mark.slow
+
 Config = Callable[..., ClientConfig]
 SIZE = 2_000_000
 
