@@ -85,7 +85,7 @@ def queue_probe(state: ConnectionState) -> None:
     one datagram takes it where it fits, and neither side can go on without all of it."""
     indices, most = ((APPLICATION,), 2) if state.probe_space == APPLICATION else ((INITIAL, HANDSHAKE), 16)
     for index in indices:
-        for packet in islice(list(state.recovery.outstanding(index)), most):
+        for packet in islice(state.recovery.outstanding(index), most):
             send_again(state, state.spaces[index], packet)
 
 

@@ -84,9 +84,6 @@ class LocalConnectionIds:
         self._removed.append(cid)
         self.issue(peer_limit)
 
-    def is_active(self, cid: bytes) -> bool:
-        return cid in self.active.values()
-
     def take_changes(self) -> tuple[list[bytes], list[bytes]]:
         """IDs issued and IDs retired since the last call."""
         changes = self._added, self._removed

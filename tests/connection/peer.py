@@ -203,9 +203,8 @@ class Peer:
             keys = self.state.key_phase.next_open
         return number, parse_frames(keys.open(header, number, datagram[len(header) :]))
 
-    def hears_on(self, cid: bytes) -> list[Frame]:
-        """RETIRE_CONNECTION_ID frames that come under a connection ID which the script has just issued."""
-        assert len(cid) == self.state.local_cids.length
+    def retirements(self) -> list[Frame]:
+        """The RETIRE_CONNECTION_ID frames among what the engine sends now."""
         return [frame for frame in self.hears() if frame.name == "RETIRE_CONNECTION_ID"]
 
     def acknowledges(self, *numbers: int) -> None:

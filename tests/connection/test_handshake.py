@@ -313,8 +313,6 @@ def test_another_source_connection_id_is_discarded() -> None:
 
 def test_a_peer_that_lies_about_connection_ids() -> None:
     """§7.3: initial_source_connection_id is compared with what the packets said."""
-    pair = Pair()
-    pair.client._state.spaces[0].crypto.outgoing.clear()
     liar = Pair(seed=5)
     liar.client._state.local_parameters.initial_source_connection_id = b"liar"
     # The ClientHello is made at once, so the lie has to be told by a fresh handshake engine.

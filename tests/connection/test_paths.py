@@ -237,7 +237,7 @@ def test_connection_ids_change_hands() -> None:
     peer.sends(f.stream_header(0, 0, 2, False) + b"hi")
     assert peer.engine.stream(0) is not None
     peer.sends(f.write_new_connection_id(4, 4, b"four" * 2, bytes(16)))
-    retired = [frame.fields["sequence_number"] for frame in peer.hears_on(b"four" * 2)]
+    retired = [frame.fields["sequence_number"] for frame in peer.retirements()]
     assert sorted(retired) == [0, 1, 2, 3]
 
 
