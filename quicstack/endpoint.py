@@ -11,7 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from quicstack.config import Configuration
-from quicstack.connection.connection import Connection, Identity
+from quicstack.connection.connection import Connection
+from quicstack.connection.setup import Identity
 from quicstack.environment import Environment
 from quicstack.errors import ConfigurationError, TransportError
 from quicstack.train import Path, SendError, Train

@@ -86,9 +86,9 @@ WORLD_MODULES: dict[str, set[str]] = {
 # The ladder inside quicstack/connection: a rung imports the rungs before its own, never its equals or those above.
 LADDER: tuple[set[str], ...] = (
     {"state"},
-    {"lifecycle"},
+    {"setup", "lifecycle"},
     {"retransmission", "key_update"},
-    {"handshake"},
+    {"handshake", "packing"},
     {"frames"},
     {"receive", "send", "timers"},
     {"connection"},
@@ -96,8 +96,6 @@ LADDER: tuple[set[str], ...] = (
 
 # Files longer than 400 lines, and why each is still one thing. Above 600 the reason has to be very good.
 LONG: dict[str, str] = {
-    "quicstack/connection/connection.py": "the public face: many methods of a few lines, and a class cannot be cut",
-    "quicstack/connection/send.py": "one question, what goes into the next datagram, asked of each kind of datagram",
     "quicstack/recovery/loss.py": "RFC 9002 Appendix A, whose procedures share their variables",
 }
 

@@ -6,6 +6,7 @@ A sent packet remembers its content as a tuple of records; the first element of 
 from __future__ import annotations
 
 from itertools import islice
+from typing import Any
 
 from quicstack.connection.state import APPLICATION, HANDSHAKE, INITIAL, ConnectionState
 from quicstack.recovery.sent_packet import SentPacket
@@ -13,7 +14,9 @@ from quicstack.transport.outbox import SentValue
 from quicstack.transport.packet_space import PacketSpace
 from quicstack.transport.stream import Stream
 
-__all__ = ["ACK", "CRYPTO", "STREAM", "VALUE", "on_acked", "on_lost", "queue_probe", "send_again"]
+__all__ = ["ACK", "CRYPTO", "STREAM", "VALUE", "Record", "on_acked", "on_lost", "queue_probe", "send_again"]
+
+Record = tuple[Any, ...]
 
 STREAM = 0
 """(STREAM, stream, start, stop, fin)"""

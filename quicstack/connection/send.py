@@ -5,17 +5,15 @@ There is no second place that answers "is there something to send?": a packet is
 
 from __future__ import annotations
 
-from typing import Any
-
 from quicstack.connection import handshake, key_update, lifecycle, retransmission
-from quicstack.connection.retransmission import ACK, CRYPTO, STREAM, VALUE
+from quicstack.connection.packing import fill_packet, fill_path_frames
+from quicstack.connection.retransmission import STREAM, Record
 from quicstack.connection.state import APPLICATION, INITIAL, SPACE_NAMES, ConnectionState, Phase
 from quicstack.recovery.sent_packet import SentPacket
 from quicstack.train import Train
 from quicstack.transport.packet_protection import AEAD_TAG_LENGTH
 from quicstack.transport.packet_space import PacketSpace
 from quicstack.transport.path import PathState
-from quicstack.transport.stream import Stream
 from quicstack.wire import frame
 from quicstack.wire.packet import FIXED_BIT, MIN_INITIAL_DATAGRAM, write_long_header
 from quicstack.wire.packet_number import packet_number_length
@@ -29,14 +27,10 @@ MIN_PAYLOAD = 4
 """With any packet number length, enough bytes for the header protection sample (RFC 9001 §5.4.2)."""
 MIN_ROOM = 48
 """Room that makes it worth adding another packet to a datagram."""
-PING_AFTER_ACK_ONLY = 64
-"""ACK-only packets after which a PING asks the peer to acknowledge them, so that ranges can be forgotten (§13.2.4)."""
 SKIP_PERIOD = 256
 """Packets, on average, from one packet number left out to the next, while the window is small."""
 
 LONG_TYPES = (PacketType.INITIAL, PacketType.HANDSHAKE)
-
-Record = tuple[Any, ...]
 
 
 def next_train(state: ConnectionState, now: float) -> Train | None:
@@ -60,158 +54,6 @@ def next_train(state: ConnectionState, now: float) -> Train | None:
     return None
 
 
-# -- frames of one packet ----------------------------------------------------------------------------------------------
-
-
-def _fill(
-    state: ConnectionState, space: PacketSpace, capacity: int, now: float, *, may_elicit: bool, with_ack: bool = True
-) -> tuple[list[bytes], list[Record], bool]:
-    """Frames for one packet of at most ``capacity`` bytes, their records, and whether they are ack-eliciting.
-
-    Without ``may_elicit`` (congestion window or pacer) only an ACK may be written.
-    """
-    out: list[bytes] = []
-    records: list[Record] = []
-    acks = space.acks
-    room = capacity
-    ack_only = not acks.ack_due
-    if with_ack and (acks.unacked or acks.ack_due):
-        ack = acks.write(now, state.local_parameters.ack_delay_exponent if space.index == APPLICATION else 3, room)
-        if ack is not None:
-            out.append(ack)
-            records.append((ACK, acks.largest))
-            room -= len(ack)
-    acks_written = len(out)
-    if may_elicit:
-        room = _fill_crypto(space, room, out, records)
-        if space.index == APPLICATION:
-            room = _fill_application(state, space, room, out, records)
-        if len(out) == acks_written and state.probes and state.probe_space == space.index and room:
-            out.append(b"\x01")  # RFC 9002 §6.2.4: a PTO always sends something that elicits an ACK
-    elicits = len(out) > acks_written
-    if not elicits and (ack_only or not out):
-        if out and may_elicit:  # a datagram may fit without the acknowledgement, which can wait
-            return _fill(state, space, capacity, now, may_elicit=True, with_ack=False)
-        return [], [], False  # an acknowledgement that may wait does not travel alone
-    if acks_written:
-        acks.on_ack_sent()
-        if space.index == APPLICATION:
-            state.key_phase.ack_sent = True
-    if not elicits and space.index == APPLICATION:
-        state.ack_only_since_ping += 1
-        if state.ack_only_since_ping >= PING_AFTER_ACK_ONLY and may_elicit and room:
-            state.ack_only_since_ping = 0
-            out.append(b"\x01")
-            elicits = True
-    return out, records, elicits
-
-
-def _fill_crypto(space: PacketSpace, room: int, out: list[bytes], records: list[Record]) -> int:
-    while room > 8 and space.crypto.outgoing.has_data:
-        crypto = space.crypto.next_frame(room)
-        if crypto is None:
-            break
-        out.append(crypto[0])
-        records.append((CRYPTO, *crypto[1]))
-        room -= len(crypto[0])
-    return room
-
-
-def _fill_application(
-    state: ConnectionState, space: PacketSpace, room: int, out: list[bytes], records: list[Record]
-) -> int:
-    """Path validation, control frames, datagrams, then stream data."""
-    path = state.path
-    if path.response is not None or path.challenge is not None:
-        room = _fill_path_frames(state, path, room, out)
-    control = state.outbox.control
-    while control:
-        value = control[0]
-        written = value.write()
-        if written is not None:
-            if len(written) > room:
-                return 0
-            out.append(written)
-            records.append((VALUE, value))
-            room -= len(written)
-            value.packet_number = space.next_packet_number
-            value.acked = False
-        value.queued = False
-        control.popleft()
-    if not _may_send_data(state):
-        return room
-    datagrams = state.datagrams_out
-    while len(datagrams):
-        written = frame.write_datagram(datagrams.peek() or b"")
-        if len(written) > room:
-            if len(out) == 0:
-                datagrams.pop()  # the path got smaller since it was queued; it will never fit
-                datagrams.dropped += 1
-                continue
-            return 0  # it goes first into the next packet
-        datagrams.pop()
-        out.append(written)
-        room -= len(written)
-    return _fill_streams(state, room, out, records)
-
-
-def _may_send_data(state: ConnectionState) -> bool:
-    """A client sends application data when the handshake is complete, a server as soon as it has keys (0.5-RTT)."""
-    return state.handshake_complete or not state.is_client
-
-
-def _fill_streams(state: ConnectionState, room: int, out: list[bytes], records: list[Record]) -> int:  # hot path
-    sending = state.outbox.sending
-    window = state.streams.send_window
-    while sending and room > 3:
-        stream = sending[0]
-        send = stream.send
-        written = send.next_frame(room, window) if send is not None else None
-        if written is None:
-            sending.popleft()
-            stream.is_sending = False
-            if send is not None:
-                if send.has_work(window):  # only the room was too small
-                    stream.is_sending = True
-                    sending.appendleft(stream)
-                    break
-                _note_blocked(state, stream)
-            continue
-        out.append(written[0])
-        records.append((STREAM, stream, *written[1]))
-        room -= len(written[0])
-        sending.rotate(-1)
-    return room
-
-
-def _note_blocked(state: ConnectionState, stream: Stream) -> None:
-    """RFC 9000 §4.1: tell the peer what we wait for; once for each limit."""
-    if stream.send is not None:
-        stream.send.note_blocked()
-    window = state.streams.send_window
-    if state.streams.wait_for_credit(stream) and window.blocked_at != window.limit:
-        window.blocked_at = window.limit
-        if state.data_blocked is not None:
-            state.outbox.push(state.data_blocked)
-
-
-def _fill_path_frames(state: ConnectionState, path: PathState, room: int, out: list[bytes]) -> int:
-    """RFC 9000 §8.2: the answer to a challenge, and our own challenge."""
-    if path.response is not None and room >= 9:
-        out.append(b"\x1b" + path.response)
-        path.response = None
-        path.pad_next = True
-        room -= 9
-    if path.challenge is not None and path.challenge_deadline is None and room >= 9:
-        out.append(b"\x1a" + path.challenge)
-        path.challenges_sent += 1
-        path.challenge_is_small = path.budget() < MIN_INITIAL_DATAGRAM
-        path.challenge_deadline = state.outbox.now + max(3 * state.recovery.pto_duration(APPLICATION), 0.6)
-        path.pad_next = True
-        room -= 9
-    return room
-
-
 # -- long headers: one datagram of up to three packets -----------------------------------------------------------------
 
 
@@ -232,7 +74,7 @@ def _handshake_datagram(state: ConnectionState, now: float) -> Train | None:
             break
         # RFC 9000 §14.1: a server's ack-eliciting Initial needs a full datagram, a client's any Initial does
         may_elicit = allowed and (space.index != INITIAL or room >= MIN_INITIAL_DATAGRAM)
-        out, records, elicits = _fill(state, space, room - overhead, now, may_elicit=may_elicit)
+        out, records, elicits = fill_packet(state, space, room - overhead, now, may_elicit=may_elicit)
         if not out:
             continue
         size = sum(map(len, out))
@@ -329,7 +171,7 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
     payloads: list[bytes] = []
     ecn = recovery.ecn.mark() if state.configuration.ecn else 0
     while True:
-        out, records, elicits = _fill(state, space, capacity, now, may_elicit=packets > 0)
+        out, records, elicits = fill_packet(state, space, capacity, now, may_elicit=packets > 0)
         if not out:
             recovery.app_limited = packets > 0
             break
@@ -448,7 +290,7 @@ def _probe_datagram(state: ConnectionState, path: PathState, now: float) -> Trai
     pn_length = packet_number_length(space.next_packet_number, space.largest_acked)
     header = _header(state, space, 0, pn_length)
     room = size - len(header) - AEAD_TAG_LENGTH
-    room -= _fill_path_frames(state, path, room, out)
+    room -= fill_path_frames(state, path, room, out)
     path.pad_next = False
     if not out:
         return None

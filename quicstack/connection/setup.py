@@ -1,0 +1,150 @@
+"""What a connection is made of when it begins: its parts, put together from the configuration and its identity."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from quicstack.config import Configuration
+from quicstack.connection.state import ConnectionState
+from quicstack.environment import Environment
+from quicstack.observe.trace import Trace
+from quicstack.recovery.loss import Recovery
+from quicstack.tls.epoch import Epoch
+from quicstack.train import Path
+from quicstack.transport.connection_ids import LocalConnectionIds, PeerConnectionIds, stateless_reset_token
+from quicstack.transport.datagram_queue import DatagramQueue
+from quicstack.transport.flow_control import MemoryBudget, ReceiveWindow
+from quicstack.transport.outbox import Outbox, SentValue
+from quicstack.transport.packet_space import PacketSpace
+from quicstack.transport.path import PathState
+from quicstack.transport.stream_table import StreamLimits, StreamTable
+from quicstack.wire import frame
+from quicstack.wire.transport_parameters import TransportParameters
+from quicstack.wire.version import QUIC_V1, VERSIONS
+
+__all__ = ["Identity", "new_state"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The connection IDs a connection starts with, and what its endpoint shares with it."""
+
+    original_dcid: bytes
+    peer_cid: bytes
+    local_cid: bytes
+    reset_key: bytes
+    version: int = QUIC_V1
+    new_cid: Callable[[], bytes] | None = None
+    """Makes further connection IDs, different from all others of the endpoint."""
+    budget: MemoryBudget = field(default_factory=lambda: MemoryBudget(1 << 30))
+
+
+def new_state(
+    configuration: Configuration,
+    environment: Environment,
+    path: Path,
+    identity: Identity,
+    is_client: bool,
+    bell: deque[Any] | None,
+    ring_for: object,
+) -> ConnectionState:
+    """The parts of a connection, configured and joined."""
+    outbox = Outbox(is_client=is_client, bell=bell, ring_for=ring_for)
+    parameters = _local_parameters(configuration, environment, identity, is_client)
+    window = ReceiveWindow(configuration.initial_max_data, configuration.max_connection_window, identity.budget)
+    factory = configuration.trace_factory
+    spaces = (PacketSpace(0, Epoch.INITIAL), PacketSpace(1, Epoch.HANDSHAKE), PacketSpace(2, Epoch.ONE_RTT))
+    spaces[2].acks.max_ack_delay = configuration.max_ack_delay
+    state = ConnectionState(
+        configuration=configuration,
+        environment=environment,
+        is_client=is_client,
+        version=VERSIONS[identity.version],
+        trace=Trace() if factory is None else factory(identity.original_dcid, is_client),
+        outbox=outbox,
+        spaces=spaces,
+        recovery=Recovery(
+            congestion_controller_factory=configuration.congestion_controller,
+            max_datagram_size=configuration.max_datagram_size,
+            is_client=is_client,
+            pacing=configuration.pacing,
+            initial_rtt=configuration.initial_rtt,
+            exact_timers=environment.simulation,
+            ecn=configuration.ecn,
+        ),
+        streams=StreamTable(
+            is_client=is_client,
+            local_limits=StreamLimits(
+                configuration.initial_max_stream_data_bidi_local,
+                configuration.initial_max_stream_data_bidi_remote,
+                configuration.initial_max_stream_data_uni,
+                configuration.initial_max_streams_bidi,
+                configuration.initial_max_streams_uni,
+            ),
+            receive_window=window,
+            max_stream_window=configuration.max_stream_window,
+            send_buffer=configuration.send_buffer,
+            outbox=outbox,
+            budget=identity.budget,
+        ),
+        local_cids=LocalConnectionIds(
+            identity.local_cid,
+            identity.new_cid
+            or (lambda: configuration.generate_connection_id(environment.random, configuration.connection_id_length)),
+            lambda cid: stateless_reset_token(identity.reset_key, cid),
+            outbox,
+        ),
+        peer_cids=PeerConnectionIds(identity.peer_cid, configuration.active_connection_id_limit, outbox),
+        datagrams_in=DatagramQueue(configuration.datagram_buffer),
+        datagrams_out=DatagramQueue(configuration.datagram_buffer),
+        path=PathState(path, validated=is_client),
+        original_dcid=identity.original_dcid,
+        local_parameters=parameters,
+        max_datagram_size=configuration.max_datagram_size,
+        peer_scid=None if is_client else identity.peer_cid,
+    )
+    state.ping = SentValue(lambda: b"\x01")
+    state.data_blocked = SentValue(lambda: _write_data_blocked(state))
+    state.outbox.max_data = SentValue(lambda: _write_max_data(state))
+    return state
+
+
+def _local_parameters(
+    configuration: Configuration, environment: Environment, identity: Identity, is_client: bool
+) -> TransportParameters:
+    parameters = TransportParameters(
+        max_idle_timeout=configuration.max_idle_timeout,
+        max_udp_payload_size=configuration.max_udp_payload_size,
+        initial_max_data=configuration.initial_max_data,
+        initial_max_stream_data_bidi_local=configuration.initial_max_stream_data_bidi_local,
+        initial_max_stream_data_bidi_remote=configuration.initial_max_stream_data_bidi_remote,
+        initial_max_stream_data_uni=configuration.initial_max_stream_data_uni,
+        initial_max_streams_bidi=configuration.initial_max_streams_bidi,
+        initial_max_streams_uni=configuration.initial_max_streams_uni,
+        ack_delay_exponent=configuration.ack_delay_exponent,
+        max_ack_delay=configuration.max_ack_delay,
+        active_connection_id_limit=configuration.active_connection_id_limit,
+        initial_source_connection_id=identity.local_cid,
+        max_datagram_frame_size=configuration.max_datagram_frame_size,
+    )
+    if not is_client:
+        parameters.original_destination_connection_id = identity.original_dcid
+        parameters.stateless_reset_token = stateless_reset_token(identity.reset_key, identity.local_cid)
+    if configuration.grease:
+        value = environment.random(5)
+        # RFC 9000 §18.1: identifiers of the form 31 * N + 27 are reserved for this
+        parameters.reserved[31 * int.from_bytes(value[:3], "big") + 27] = value[3:]
+    return parameters
+
+
+def _write_max_data(state: ConnectionState) -> bytes:
+    limit = state.streams.receive_window.raise_limit(state.outbox.now, state.outbox.smoothed_rtt)
+    return frame.write_limit(frame.MAX_DATA, limit)
+
+
+def _write_data_blocked(state: ConnectionState) -> bytes | None:
+    window = state.streams.send_window
+    return frame.write_limit(frame.DATA_BLOCKED, window.limit) if window.used >= window.limit else None
