@@ -73,6 +73,8 @@ class Configuration:
     active_connection_id_limit: int = 4
     max_datagram_frame_size: int = 65535
     """RFC 9221: 0 refuses DATAGRAM frames."""
+    reset_stream_at: bool = True
+    """Take resets that keep the beginning of a stream (draft-ietf-quic-reliable-stream-reset §3)."""
 
     # flow control beyond the parameters
     max_stream_window: int = 6 << 20

@@ -64,6 +64,18 @@ def _reset_stream(state: ConnectionState, data: bytes, pos: int, frame_type: int
     return pos
 
 
+def _reset_stream_at(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    if not state.local_parameters.reset_stream_at:
+        unknown_frame(frame_type)  # RFC 9000 §12.4: an extension that was not negotiated
+    stream_id, code, final_size, reliable_size, pos = frame.read_reset_stream_at(data, pos)
+    stream = state.streams.find(stream_id, frame_type, sending=False)
+    if stream is not None and stream.receive is not None:
+        if stream.receive.receive_reset(code, final_size, reliable_size, frame_type):
+            state.outbox.push_ready(stream)
+        state.outbox.touched.append(stream)
+    return pos
+
+
 def _stop_sending(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
     stream_id, code, pos = frame.read_stop_sending(data, pos)
     stream = state.streams.find(stream_id, frame_type, sending=True)
@@ -240,6 +252,7 @@ _ALL: dict[int, Handler] = {
     frame.ACK: _ack,
     frame.ACK_ECN: _ack,
     frame.RESET_STREAM: _reset_stream,
+    frame.RESET_STREAM_AT: _reset_stream_at,
     frame.STOP_SENDING: _stop_sending,
     frame.CRYPTO: _crypto,
     frame.NEW_TOKEN: _new_token,

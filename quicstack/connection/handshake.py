@@ -128,6 +128,7 @@ def apply_peer_parameters(state: ConnectionState, data: bytes, now: float) -> No
     _authenticate_cids(state, parameters)
     state.peer_parameters = parameters
     state.recovery.max_ack_delay = parameters.max_ack_delay
+    state.outbox.reset_stream_at = parameters.reset_stream_at
     if parameters.max_udp_payload_size < state.max_datagram_size:
         state.max_datagram_size = parameters.max_udp_payload_size
         state.recovery.set_max_datagram_size(state.max_datagram_size)

@@ -129,6 +129,7 @@ def _local_parameters(
         active_connection_id_limit=configuration.active_connection_id_limit,
         initial_source_connection_id=identity.local_cid,
         max_datagram_frame_size=configuration.max_datagram_frame_size,
+        reset_stream_at=configuration.reset_stream_at,
     )
     if not is_client:
         parameters.original_destination_connection_id = identity.original_dcid

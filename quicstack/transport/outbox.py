@@ -45,8 +45,8 @@ class Outbox:
     """Filled from below, emptied by ``connection/send`` and by the application."""
 
     __slots__ = (
-        "bell", "closed", "control", "datagrams", "is_client", "max_data", "now", "ready", "ring_for", "rung",
-        "sending", "smoothed_rtt", "state_changed", "streams_allowed", "touched",
+        "bell", "closed", "control", "datagrams", "is_client", "max_data", "now", "ready", "reset_stream_at", "ring_for",
+        "rung", "sending", "smoothed_rtt", "state_changed", "streams_allowed", "touched",
     )  # fmt: skip
 
     def __init__(self, *, is_client: bool = False, bell: deque[Any] | None = None, ring_for: object = None) -> None:
@@ -67,6 +67,8 @@ class Outbox:
         self.rung = False
         self.now = 0.0
         self.smoothed_rtt = 0.333
+        self.reset_stream_at = False
+        """The peer takes RESET_STREAM_AT."""
         self.max_data: SentValue | None = None
         """The connection's MAX_DATA, pushed by the stream that uses up half of the window."""
 

@@ -8,6 +8,7 @@ from quicstack.wire.ranges import RangeSet
 
 __all__ = ["Reassembly"]
 
+MAX_OFFSET = 1 << 62
 _SMALL, _JOINED = 64, 1024
 """Chunks below the first size are joined to chunks below the second."""
 
@@ -84,6 +85,21 @@ class Reassembly:
         self.readable += length
         self.end = stop
         return True
+
+    def truncate(self, offset: int) -> None:
+        """Forget what lies from ``offset`` on, as far as it was not read."""
+        excess = min(self.end - offset, self.readable)
+        if excess > 0:
+            kept = self.peek(self.readable - excess)
+            self._chunks = deque([kept] if kept else ())
+            self._head = 0
+            self.readable -= excess
+            self.end -= excess
+            self._sparse.clear()
+            self._ranges = RangeSet()
+        else:
+            self._ranges.subtract(max(offset, self.end), MAX_OFFSET)
+            del self._sparse[max(0, offset - self.end) :]
 
     def read(self, limit: int = -1) -> bytes:
         """Take up to ``limit`` contiguous bytes (all with -1)."""

@@ -22,8 +22,8 @@ class ReceiveStream:
     included, so after a terminal state it has consumed the final size, once.
     """
 
-    __slots__ = ("_connection_window", "_max_stream_data", "_outbox", "_stop_sending", "data", "final_size",
-                 "reset_code", "state", "stop_code", "stream_id", "window")  # fmt: skip
+    __slots__ = ("_connection_window", "_max_stream_data", "_outbox", "_reset_code", "_stop_sending", "data", "final_size",
+                 "reliable_size", "reset_code", "state", "stop_code", "stream_id", "window")  # fmt: skip
 
     def __init__(self, stream_id: int, window: ReceiveWindow, connection_window: ReceiveWindow, outbox: Outbox) -> None:
         self.stream_id = stream_id
@@ -32,7 +32,10 @@ class ReceiveStream:
         self.window = window
         self.final_size: int | None = None
         self.reset_code: int | None = None
-        """Application error code of the peer's RESET_STREAM."""
+        """Application error code of the peer's reset, from the moment that the application may see it."""
+        self.reliable_size: int | None = None
+        """Of the peer's RESET_STREAM_AT: bytes below it are delivered before the reset shows."""
+        self._reset_code: int | None = None  # of a reset that came, whether it shows or not
         self.stop_code: int | None = None
         """Application error code of our own STOP_SENDING."""
         self._connection_window = connection_window
@@ -62,7 +65,9 @@ class ReceiveStream:
             changed = False
             self._discard()
         else:
-            changed = self.data.add(offset, data) or self._check_gaps(frame_type)
+            if self.reliable_size is not None:
+                data = data[: max(0, self.reliable_size - offset)]
+            changed = bool(data) and (self.data.add(offset, data) or self._check_gaps(frame_type))
         if fin and self.final_size is None:
             self.final_size = stop
             changed = True
@@ -90,24 +95,53 @@ class ReceiveStream:
             reason = f"stream {self.stream_id} ends at {final_size}, but offset {stop} was sent"
             raise TransportError(TransportErrorCode.FINAL_SIZE_ERROR, reason, frame_type)
 
-    def receive_reset(self, code: int, final_size: int) -> bool:
-        """RESET_STREAM (§19.4). Data not read yet is discarded and its credit returned."""
-        self._check_final_size(final_size, True, frame.RESET_STREAM)
+    def receive_reset(
+        self, code: int, final_size: int, reliable_size: int = 0, frame_type: int = frame.RESET_STREAM
+    ) -> bool:
+        """RESET_STREAM (§19.4), RESET_STREAM_AT (its draft, §5). True when the application can see a change.
+
+        Data from ``reliable_size`` on is discarded if nobody has read it, and credit returned when the reset shows. The
+        draft calls the receiving part complete once it has the data below that; here it stays in Size Known till then.
+        """
+        self._check_final_size(final_size, True, frame_type)
+        self._check_reset_code(code, frame_type)
         growth = final_size - self.window.received
         if growth > 0:
-            self.window.receive(growth, frame.RESET_STREAM)
-            self._connection_window.receive(growth, frame.RESET_STREAM)
+            self.window.receive(growth, frame_type)
+            self._connection_window.receive(growth, frame_type)
         self.final_size = final_size
         if self.state >= ReceiveState.DATA_READ:
             return False
         if self.state is ReceiveState.DATA_RECVD and self.stop_code is None:
             return False  # §3.2: all data is here, the reset comes too late to matter
-        self.state = ReceiveState.RESET_RECVD
-        self.reset_code = code
-        self._discard()
+        if reliable_size and self.stop_code is None:
+            if self.reliable_size is None or reliable_size < self.reliable_size:  # §5.2: it may only shrink
+                self.reliable_size = reliable_size
+                self.data.truncate(reliable_size)
+            self.state = ReceiveState.SIZE_KNOWN
+            self._advance()
+        else:
+            self._show_reset()
         return True
 
+    def _check_reset_code(self, code: int, frame_type: int) -> None:
+        """RESET_STREAM_AT (its draft, §5.2): resets of one stream agree on the code, of whichever kind they are."""
+        known = self._reset_code
+        if known is not None and code != known and (frame_type != frame.RESET_STREAM or self.reliable_size is not None):
+            reason = f"stream {self.stream_id} was reset with code {known:#x}, then with {code:#x}"
+            raise TransportError(TransportErrorCode.STREAM_STATE_ERROR, reason, frame_type)
+        self._reset_code = code
+
+    def _show_reset(self) -> None:
+        self.state = ReceiveState.RESET_RECVD
+        self.reset_code = self._reset_code
+        self._discard()
+
     def _advance(self) -> None:
+        if self.reliable_size is not None and self.state is ReceiveState.SIZE_KNOWN and self.stop_code is None:
+            if self.data.end >= self.reliable_size and not self.data.readable:
+                self._show_reset()
+            return
         if self.state is ReceiveState.SIZE_KNOWN and self.data.end == self.final_size:
             self.state = ReceiveState.DATA_RECVD
         if self.state is ReceiveState.DATA_RECVD and not self.data.readable:

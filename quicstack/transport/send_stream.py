@@ -16,8 +16,9 @@ __all__ = ["SendStream"]
 class SendStream:
     """Buffer, limit and end of one stream. ``limit`` is the peer's MAX_STREAM_DATA, ``buffer_limit`` our own bound."""
 
-    __slots__ = ("_blocked", "_blocked_at", "_outbox", "_reset", "buffer", "buffer_limit", "fin", "fin_acked",
-                 "fin_lost", "fin_sent", "held_reset", "limit", "reset_code", "state", "stop_code", "stream_id",
+    __slots__ = ("_blocked", "_blocked_at", "_outbox", "_reset_acked", "_reset_sent", "abandoned", "buffer", "buffer_limit", "fin", "fin_acked",
+                 "fin_lost", "fin_sent", "held_reset", "limit", "reliable_size",
+                 "reset_code", "state", "stop_code", "stream_id",
                  "was_full")  # fmt: skip
 
     def __init__(self, stream_id: int, limit: int, buffer_limit: int, outbox: Outbox) -> None:
@@ -31,7 +32,11 @@ class SendStream:
         self.fin_lost = False
         self.fin_acked = False
         self.reset_code: int | None = None
-        """Application error code of our own RESET_STREAM."""
+        """Application error code of our own reset."""
+        self.reliable_size = 0
+        """Of our RESET_STREAM_AT: bytes below it are sent until they are acknowledged."""
+        self.abandoned = False
+        """RESET_STREAM is on its way, and no data is."""
         self.held_reset: tuple[int, int] | None = None
         """Offset that the peer must have acknowledged, and code, of a reset that waits for it."""
         self.stop_code: int | None = None
@@ -39,7 +44,8 @@ class SendStream:
         self.was_full = False
         """A write was cut short; the application wants to know when there is room."""
         self._outbox = outbox
-        self._reset: SentValue | None = None
+        self._reset_sent = False  # a frame has told the peer code and final size: they stand
+        self._reset_acked = False  # RESET_STREAM_AT with the present reliable size
         self._blocked: SentValue | None = None
         self._blocked_at = -1
 
@@ -72,33 +78,62 @@ class SendStream:
         self.fin = fin
         return len(data)
 
-    def reset(self, code: int, keep: int = 0) -> bool:
-        """Abandon the stream (§3.1). False when everything was acknowledged or it was reset before.
+    def reset(self, code: int, reliable_size: int = 0) -> bool:
+        """Abandon the stream (§3.1). False when that changes nothing: it is over, or was reset like this before.
 
-        The first ``keep`` bytes reach the peer all the same: the reset waits for them, since RESET_STREAM would let a
-        peer that has not read them yet forget them.
+        The first ``reliable_size`` bytes reach the peer all the same, by RESET_STREAM_AT. If the peer does not know
+        that, the reset waits for them, since RESET_STREAM would let a peer that has not read them yet forget them.
         """
         if self.state >= SendState.DATA_RECVD:
             return False
-        if self.buffer.acked_to < keep:
-            self.held_reset = (keep, code)
-            self.buffer.truncate(keep)
+        reliable_size = min(reliable_size, self.buffer.end)
+        if self.reset_code is not None and reliable_size >= self.reliable_size:
+            return False  # RESET_STREAM_AT, its draft §5.2: the reliable size only shrinks
+        if not self._reset_sent:
+            self.reset_code = None
+        if reliable_size and self._outbox.reset_stream_at:
+            self._keep(code, reliable_size)
+        elif self.buffer.acked_to < reliable_size:
+            self.held_reset = (reliable_size, code)
+            self.buffer.truncate(reliable_size)
             self.fin = self.fin_sent
-            return True
-        self.held_reset = None
-        self.state = SendState.RESET_SENT
-        self.reset_code = code
-        self.buffer.clear()
-        self._reset = SentValue(self._write_reset, self._on_reset_acked, self.stream_id)
-        self._outbox.push(self._reset)
+        else:
+            self.held_reset = None
+            self.state = SendState.RESET_SENT
+            self.abandoned = True
+            self.reliable_size = 0
+            if self.reset_code is None:
+                self.reset_code = code
+            self.buffer.clear()
+            self._outbox.push(SentValue(self._write_reset, self._on_reset_acked, self.stream_id))
         return True
+
+    def _keep(self, code: int, reliable_size: int) -> None:
+        """RESET_STREAM_AT (its draft, §5): nothing beyond the reliable size is sent, or sent again."""
+        if self.reset_code is None:
+            self.reset_code = code
+        self.held_reset = None
+        self.reliable_size = reliable_size
+        self._reset_acked = False
+        self.fin = self.fin_lost = False
+        buffer = self.buffer
+        buffer.truncate(reliable_size)
+        buffer.lost.subtract(reliable_size, buffer.end)
+        self._push_reset_at()
+
+    def _push_reset_at(self) -> None:
+        """Its draft, §4: the frame counts as data up to the final size, so it goes when all of that had credit."""
+        if self.buffer.next == self.buffer.end:
+            size = self.reliable_size
+            write, on_acked = (lambda: self._write_reset_at(size)), (lambda: self._on_reset_at_acked(size))
+            self._outbox.push(SentValue(write, on_acked, self.stream_id))
 
     # -- sending -------------------------------------------------------------------------------------------------
 
     def has_work(self, window: SendWindow) -> bool:
         """A STREAM frame could be written now, given credit for ``window``."""
         buffer = self.buffer
-        if self.reset_code is not None:
+        if self.abandoned:
             return False
         if buffer.lost.starts or self.fin_lost:
             return True
@@ -114,7 +149,7 @@ class SendStream:
     def next_frame(self, capacity: int, window: SendWindow) -> tuple[bytes, tuple[int, int, bool]] | None:  # hot path
         """A STREAM frame of at most ``capacity`` bytes, and (start, stop, fin) of what it carries. Lost bytes first."""
         buffer = self.buffer
-        if self.reset_code is not None:
+        if self.abandoned:
             return None
         if buffer.lost.starts:
             start, available = buffer.lost.starts[0], buffer.lost.stops[0]
@@ -145,6 +180,8 @@ class SendStream:
         if is_new:
             buffer.next = stop
             window.used += length
+            if self.reset_code is not None:
+                self._push_reset_at()
         else:
             buffer.lost.subtract(start, stop)
         if fin:
@@ -189,20 +226,28 @@ class SendStream:
             self._outbox.push(self._blocked)
 
     def _write_blocked(self) -> bytes | None:
-        if self.reset_code is not None or self.buffer.next < self.limit or self.buffer.next == self.buffer.end:
+        if self.abandoned or self.buffer.next < self.limit or self.buffer.next == self.buffer.end:
             return None
         return frame.write_limit(frame.STREAM_DATA_BLOCKED, self.stream_id, self.limit)
 
     def _write_reset(self) -> bytes | None:
         if self.state is not SendState.RESET_SENT or self.reset_code is None:
             return None
+        self._reset_sent = True
         return frame.write_reset_stream(self.stream_id, self.reset_code, self.buffer.next)
+
+    def _write_reset_at(self, reliable_size: int) -> bytes | None:
+        if self.state >= SendState.DATA_RECVD or reliable_size != self.reliable_size or self.reset_code is None:
+            return None  # over, or another frame says less
+        self._reset_sent = True
+        self.state = SendState.DATA_SENT
+        return frame.write_reset_stream_at(self.stream_id, self.reset_code, self.buffer.next, reliable_size)
 
     # -- from the peer -------------------------------------------------------------------------------------------
 
     def on_acked(self, start: int, stop: int, fin: bool) -> bool:  # hot path
         """These bytes arrived. True when the application can see a change."""
-        if self.reset_code is not None or self.state is SendState.DATA_RECVD:
+        if self.abandoned or self.state is SendState.DATA_RECVD:
             return False
         buffer = self.buffer
         buffer.on_acked(start, stop)
@@ -212,6 +257,8 @@ class SendStream:
         if self.fin_acked and buffer.acked_to == buffer.end:
             self.state = SendState.DATA_RECVD
             return True
+        if self.reset_code is not None:
+            return self._settle_reset_at()
         if self.held_reset is not None:
             keep, code = self.held_reset
             return self.reset(code, keep) and self.reset_code is not None
@@ -222,12 +269,27 @@ class SendStream:
 
     def on_lost(self, start: int, stop: int, fin: bool) -> bool:
         """These bytes did not arrive. True when there is something to send again."""
-        if self.reset_code is not None or self.state is SendState.DATA_RECVD:
+        if self.abandoned or self.state is SendState.DATA_RECVD:
             return False
+        if self.reset_code is not None:
+            stop, fin = min(stop, self.reliable_size), False
         self.buffer.on_lost(start, stop)
         if fin and not self.fin_acked:
             self.fin_lost = True
         return bool(self.buffer.lost.starts) or self.fin_lost
+
+    def _settle_reset_at(self) -> bool:
+        """RESET_STREAM_AT (its draft, §5.3): the frame and the data below its reliable size are acknowledged."""
+        if self._reset_acked and self.buffer.acked_to >= self.reliable_size:
+            self.state = SendState.DATA_RECVD
+            self.buffer.clear()
+            return True
+        return False
+
+    def _on_reset_at_acked(self, reliable_size: int) -> None:
+        if reliable_size == self.reliable_size and self.state is SendState.DATA_SENT:
+            self._reset_acked = True
+            self._settle_reset_at()
 
     def receive_stop_sending(self, code: int) -> bool:
         """STOP_SENDING (§3.5): answered by RESET_STREAM with the same code, unless all was acknowledged."""

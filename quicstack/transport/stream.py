@@ -86,7 +86,10 @@ class Stream:
 
     @property
     def reset_code(self) -> int | None:
-        """The code of the peer's RESET_STREAM; what was not read by then is gone."""
+        """The code of the peer's RESET_STREAM; what was not read by then is gone.
+
+        A reset that keeps the beginning of the stream shows once that beginning was read.
+        """
         return None if self.receive is None else self.receive.reset_code
 
     @property
@@ -113,8 +116,10 @@ class Stream:
         receive = self._receiving()
         before = receive.state
         data = receive.read(limit)
-        if receive.state is not before and receive.state is ReceiveState.DATA_READ:
+        if receive.state is not before and receive.state in RECEIVE_TERMINAL:
             self._outbox.touched.append(self)
+            if receive.reset_code is not None:
+                self._outbox.push_ready(self)  # what was left of a stream that ends with a reset is read
             self._outbox.ring()  # the end of one stream is room for another
         return data
 
@@ -168,9 +173,13 @@ class Stream:
         """End the sending side after what was written."""
         self.write(b"", fin=True)
 
-    def reset(self, code: int, keep: int = 0) -> None:
-        """Abandon the sending side (RESET_STREAM) once the peer has the first ``keep`` bytes; nothing if it is over."""
-        self._sending().reset(_checked(code), keep)
+    def reset(self, code: int, reliable_size: int = 0) -> None:
+        """Abandon the sending side; nothing if it is over. The first ``reliable_size`` bytes reach the peer all the same.
+
+        That takes RESET_STREAM_AT. Where the peer does not know it, RESET_STREAM waits until they are acknowledged. A
+        later call with a smaller size gives up more.
+        """
+        self._sending().reset(_checked(code), reliable_size)
         self._outbox.ring()
 
     # -- both ----------------------------------------------------------------------------------------------------

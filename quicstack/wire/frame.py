@@ -188,6 +188,11 @@ def read_reset_stream_at(data: bytes, pos: int) -> tuple[int, int, int, int, int
     return stream_id, code, final_size, reliable_size, pos
 
 
+def write_reset_stream_at(stream_id: int, code: int, final_size: int, reliable_size: int) -> bytes:
+    head = b"\x24" + encode_varint(stream_id) + encode_varint(code)
+    return head + encode_varint(final_size) + encode_varint(reliable_size)
+
+
 def read_stop_sending(data: bytes, pos: int) -> tuple[int, int, int]:
     """§19.5: stream ID, application error code."""
     stream_id, pos = read_varint(data, pos)

@@ -50,6 +50,8 @@ class TransportParameters:
     initial_source_connection_id: bytes | None = None
     retry_source_connection_id: bytes | None = None
     max_datagram_frame_size: int = 0
+    reset_stream_at: bool = False
+    """draft-ietf-quic-reliable-stream-reset §3."""
     reserved: dict[int, bytes] = field(default_factory=dict)
     """Parameters sent to exercise the rule that unknown ones are ignored (§18.1); never filled when reading."""
 
@@ -70,7 +72,8 @@ _INTEGERS = {
 }
 _MILLISECONDS = {0x01: "max_idle_timeout", 0x0B: "max_ack_delay"}
 _STATELESS_RESET_TOKEN = 0x02
-_DISABLE_ACTIVE_MIGRATION = 0x0C
+_FLAGS = {0x0C: "disable_active_migration", 0x1D: "reset_stream_at", 0x17F7586D2CB571: "reset_stream_at"}
+"""Empty parameters. reset_stream_at has a second number, of its drafts up to -07, which some peers know alone."""
 _PREFERRED_ADDRESS = 0x0D
 _SERVER_ONLY = {0x00, 0x02, 0x0D, 0x10}
 _NAMES = {
@@ -78,7 +81,7 @@ _NAMES = {
     **_INTEGERS,
     **_MILLISECONDS,
     0x02: "stateless_reset_token",
-    0x0C: "disable_active_migration",
+    **_FLAGS,
     0x0D: "preferred_address",
 }
 _DEFAULTS = TransportParameters()
@@ -134,10 +137,10 @@ def _read_one(parameters: TransportParameters, identifier: int, value: bytes) ->
         if len(value) != 16:
             raise _error(f"stateless_reset_token of {len(value)} bytes, expected 16")
         parameters.stateless_reset_token = value
-    elif identifier == _DISABLE_ACTIVE_MIGRATION:
+    elif identifier in _FLAGS:
         if value:
-            raise _error("disable_active_migration is not empty")
-        parameters.disable_active_migration = True
+            raise _error(f"{name} is not empty")
+        setattr(parameters, name, True)
     else:
         parameters.preferred_address = _read_preferred_address(value)
 
@@ -180,7 +183,7 @@ def write_transport_parameters(parameters: TransportParameters) -> bytes:
             body = encode_varint(value)
         elif identifier in _MILLISECONDS:
             body = encode_varint(round(value * 1000))
-        elif identifier == _DISABLE_ACTIVE_MIGRATION:
+        elif identifier in _FLAGS:
             body = b""
         elif identifier == _PREFERRED_ADDRESS:
             body = _write_preferred_address(value)

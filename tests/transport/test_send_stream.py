@@ -35,7 +35,7 @@ def test_a_reset_that_keeps_the_beginning_waits_for_it() -> None:
     stream, window, outbox = open_stream()
     stream.write(b"header")
     stream.write(b"x" * 1000, fin=True)
-    assert stream.reset(7, keep=6)
+    assert stream.reset(7, reliable_size=6)
     assert queued(outbox) == []
     assert stream.writable == 0
     with pytest.raises(StreamError):
@@ -57,7 +57,7 @@ def test_what_was_sent_beyond_counts_in_the_final_size() -> None:
     stream.write(b"x" * 1000)
     stream.next_frame(500, window)
     sent = stream.buffer.next
-    stream.reset(7, keep=6)
+    stream.reset(7, reliable_size=6)
     assert stream.buffer.end == sent
     stream.on_acked(0, sent, False)
     assert queued(outbox) == [frame.write_reset_stream(0, 7, sent)]
@@ -68,14 +68,14 @@ def test_nothing_to_wait_for_when_the_beginning_has_arrived() -> None:
     stream.write(b"x" * 1000)
     stream.next_frame(500, window)
     stream.on_acked(0, 10, False)
-    stream.reset(7, keep=6)
+    stream.reset(7, reliable_size=6)
     assert stream.state is SendState.RESET_SENT
 
 
 def test_stop_sending_does_not_wait() -> None:
     stream, _, outbox = open_stream()
     stream.write(b"header")
-    stream.reset(7, keep=6)
+    stream.reset(7, reliable_size=6)
     assert stream.receive_stop_sending(9)
     assert queued(outbox) == [frame.write_reset_stream(0, 9, 0)]
 
@@ -84,6 +84,6 @@ def test_an_end_that_was_sent_stands() -> None:
     stream, window, _ = open_stream()
     stream.write(b"header", fin=True)
     stream.next_frame(1200, window)
-    stream.reset(7, keep=6)
+    stream.reset(7, reliable_size=6)
     assert stream.on_acked(0, 6, True)
     assert stream.state is SendState.DATA_RECVD

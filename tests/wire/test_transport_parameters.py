@@ -32,6 +32,7 @@ FULL = TransportParameters(
     initial_source_connection_id=b"",
     retry_source_connection_id=b"retry",
     max_datagram_frame_size=65535,
+    reset_stream_at=True,
 )
 
 
