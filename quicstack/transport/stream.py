@@ -174,7 +174,7 @@ class Stream:
         self.write(b"", fin=True)
 
     def reset(self, code: int, reliable_size: int = 0) -> None:
-        """Abandon the sending side; nothing if it is over. The first ``reliable_size`` bytes reach the peer all the same.
+        """Abandon the sending side; nothing if it is over. The first ``reliable_size`` bytes reach the peer anyway.
 
         That takes RESET_STREAM_AT. Where the peer does not know it, RESET_STREAM waits until they are acknowledged. A
         later call with a smaller size gives up more.
