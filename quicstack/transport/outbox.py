@@ -45,8 +45,8 @@ class Outbox:
     """Filled from below, emptied by ``connection/send`` and by the application."""
 
     __slots__ = (
-        "bell", "closed", "control", "datagrams", "is_client", "max_data", "now", "ready", "reset_stream_at", "ring_for",
-        "rung", "sending", "smoothed_rtt", "state_changed", "streams_allowed", "touched",
+        "bell", "closed", "control", "datagrams", "is_client", "max_data", "now", "ready", "reset_stream_at",
+        "ring_for", "rung", "sending", "smoothed_rtt", "state_changed", "streams_allowed", "touched",
     )  # fmt: skip
 
     def __init__(self, *, is_client: bool = False, bell: deque[Any] | None = None, ring_for: object = None) -> None:

@@ -22,8 +22,10 @@ class ReceiveStream:
     included, so after a terminal state it has consumed the final size, once.
     """
 
-    __slots__ = ("_connection_window", "_max_stream_data", "_outbox", "_reset_code", "_stop_sending", "data", "final_size",
-                 "reliable_size", "reset_code", "state", "stop_code", "stream_id", "window")  # fmt: skip
+    __slots__ = (
+        "_connection_window", "_max_stream_data", "_outbox", "_reset_code", "_stop_sending", "data", "final_size",
+        "reliable_size", "reset_code", "state", "stop_code", "stream_id", "window",
+    )  # fmt: skip
 
     def __init__(self, stream_id: int, window: ReceiveWindow, connection_window: ReceiveWindow, outbox: Outbox) -> None:
         self.stream_id = stream_id

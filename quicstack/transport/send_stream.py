@@ -16,10 +16,11 @@ __all__ = ["SendStream"]
 class SendStream:
     """Buffer, limit and end of one stream. ``limit`` is the peer's MAX_STREAM_DATA, ``buffer_limit`` our own bound."""
 
-    __slots__ = ("_blocked", "_blocked_at", "_outbox", "_reset_acked", "_reset_sent", "abandoned", "buffer", "buffer_limit", "fin", "fin_acked",
-                 "fin_lost", "fin_sent", "held_reset", "limit", "reliable_size",
-                 "reset_code", "state", "stop_code", "stream_id",
-                 "was_full")  # fmt: skip
+    __slots__ = (
+        "_blocked", "_blocked_at", "_outbox", "_reset_acked", "_reset_sent", "abandoned", "buffer", "buffer_limit",
+        "fin", "fin_acked", "fin_lost", "fin_sent", "held_reset", "limit", "reliable_size", "reset_code", "state",
+        "stop_code", "stream_id", "was_full",
+    )  # fmt: skip
 
     def __init__(self, stream_id: int, limit: int, buffer_limit: int, outbox: Outbox) -> None:
         self.stream_id = stream_id
