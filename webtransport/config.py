@@ -30,6 +30,9 @@ class CommonConfig:
 
     dialects: tuple[Dialect, ...] = DIALECTS
     """Drafts to offer, newest first."""
+    require_reset_stream_at: bool = True
+    """Speak drafts from -13 on only with peers whose QUIC takes RESET_STREAM_AT, as these drafts demand. False for
+    peers that are not that far: then a reset waits until the beginning of its stream is acknowledged."""
     max_sessions: int = 64
     """Sessions of one connection at a time."""
     initial_limits: FlowLimits = SESSION_WINDOW

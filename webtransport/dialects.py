@@ -103,6 +103,9 @@ class Dialect:
     has_flow_control: bool = False
     shares_connection_only_with_flow_control: bool = False
     """draft-16 §5.1: without flow control a connection carries one session at a time."""
+    needs_reset_stream_at: bool = False
+    """Both sides have to announce the transport parameter reset_stream_at (draft-13 §3.1, draft-16 §3.1). -10 to -12
+    ask for it too, but share their row with drafts that do not."""
     limits_must_grow: bool = False
     """Whether a limit that repeats the last one ends the session (-16), or only one below it (-13 to -15)."""
     notes: str = field(default="", compare=False)
@@ -140,6 +143,7 @@ DRAFT14 = Dialect(
     counts_sessions=True,
     has_flow_control=True,
     shares_connection_only_with_flow_control=True,
+    needs_reset_stream_at=True,
     notes="-13 and -14. Safari.",
 )
 DRAFT16 = Dialect(
@@ -149,6 +153,7 @@ DRAFT16 = Dialect(
     strict_subprotocol=True,
     has_flow_control=True,
     shares_connection_only_with_flow_control=True,
+    needs_reset_stream_at=True,
     limits_must_grow=True,
     notes="-15 and -16. A resource that is no WebTransport one is answered with 404 here, as in all drafts before -16.",
 )

@@ -78,6 +78,7 @@ class Link:
             window=config.session_window,
             limits=config.session_limits,
             dialects=config.dialects,
+            require_reset_stream_at=config.require_reset_stream_at,
         )
         connection.set_protocol(self)
         self.touch()

@@ -64,6 +64,7 @@ class SessionTable:
         window: FlowLimits,
         limits: SessionLimits | None = None,
         dialects: tuple[Dialect, ...] = DIALECTS,
+        require_reset_stream_at: bool = True,
     ) -> None:
         self.h3 = h3
         self.sessions: dict[int, Session] = {}
@@ -73,6 +74,7 @@ class SessionTable:
         self._window = window
         self._limits = limits or SessionLimits()
         self._dialects = dialects
+        self._require_reset_stream_at = require_reset_stream_at
         self._now = 0.0
         self._early = EarlyStreams()
         self._held: list[Exchange] = []
@@ -136,7 +138,7 @@ class SessionTable:
     def dialect(self) -> Dialect | None:
         """Client: the newest dialect that the server speaks; None while its SETTINGS are on their way, or if none."""
         settings = self.h3.peer_settings
-        return None if settings is None else choose_for_client(settings, self._dialects)
+        return None if settings is None else choose_for_client(settings, self._possible_dialects())
 
     @property
     def has_room(self) -> bool:
@@ -231,7 +233,7 @@ class SessionTable:
             return
         if exchange.error is not None or exchange.reset_code is not None or not exchange.can_send:
             return
-        dialect = choose_for_server(settings, request.protocol.decode("latin-1"), self._dialects)
+        dialect = choose_for_server(settings, request.protocol.decode("latin-1"), self._possible_dialects())
         if (
             dialect is None
             or self.h3.quic.max_datagram_payload == 0
@@ -247,6 +249,13 @@ class SessionTable:
         self._changed[exchange.stream_id] = self._add(exchange, dialect)
 
     # Both
+
+    def _possible_dialects(self) -> tuple[Dialect, ...]:
+        """Rows whose demands on transport parameters the peer meets (draft-16 §3.1)."""
+        parameters = self.h3.quic.peer_transport_parameters
+        if not self._require_reset_stream_at or (parameters is not None and parameters.reset_stream_at):
+            return self._dialects
+        return tuple(row for row in self._dialects if not row.needs_reset_stream_at)
 
     def _may_share(self, dialect: Dialect) -> bool:
         return not dialect.shares_connection_only_with_flow_control or self._has_flow_control(dialect)

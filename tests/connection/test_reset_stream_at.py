@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from peer import Pair, Peer
+from peer import Pair, Peer, opens_long
 
+from quicstack.connection import handshake
 from quicstack.errors import StreamReset, TransportErrorCode
+from quicstack.transport.crypto_stream import CryptoStream
 from quicstack.transport.stream import Stream
 from quicstack.wire import frame as f
 from quicstack.wire.frame_study import Frame
@@ -401,3 +403,20 @@ def test_both_numbers_of_the_parameter() -> None:
         assert parameter in written
         assert read_transport_parameters(parameter, from_server=False).reset_stream_at
     assert not write_transport_parameters(TransportParameters())
+
+
+@pytest.mark.conformance("A01")
+@pytest.mark.parametrize("number", [0x1D, 0x17F7586D2CB571])
+def test_a_parameter_with_a_value(number: int) -> None:
+    """§3: it ends the handshake, and the code stands in CONNECTION_CLOSE."""
+    pair = Pair(client={"reset_stream_at": False})
+    state = pair.client._state
+    state.local_parameters.reserved[number] = b"x"
+    # The ClientHello is made at once, so the parameter has to be added by a fresh handshake engine.
+    state.spaces[0].crypto = CryptoStream()
+    handshake.start(state, pair.now)
+    pair.to_server(pair.from_client())
+    answer = pair.from_server()
+    found = [frame for train in answer for _, frames in opens_long(state, train.data) for frame in frames]
+    closes = [frame.fields["error_code"] for frame in found if frame.name == "CONNECTION_CLOSE"]
+    assert closes == [E.TRANSPORT_PARAMETER_ERROR]

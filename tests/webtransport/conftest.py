@@ -78,11 +78,18 @@ class Net:
         session_limits: SessionLimits | None = None,
         server_settings: dict[int, int] | None = None,
         raw_client: bool = False,
+        quic: dict[str, object] | None = None,
+        require_reset_stream_at: bool = True,
     ) -> None:
         seeded = random.Random(7)
         environment = Environment(random=seeded.randbytes, wall_time=lambda: 0.0, simulation=True)
         store = CertificateStore(CertificateKey.load(*pair))
-        configuration = Configuration(alpn_protocols=("h3",), certificates=store, trust=Trust.insecure())
+        configuration = Configuration(
+            alpn_protocols=("h3",),
+            certificates=store,
+            trust=Trust.insecure(),
+            **(quic or {}),  # type: ignore[arg-type]
+        )
         self.client: Side
         self.server: Side
         self.now = 1000.0
@@ -99,27 +106,28 @@ class Net:
         server = next(iter(self._endpoints[SERVER].connections))
         default = FlowLimits(1 << 16, 8, 8)
         self.client_quic = client
-        for quic, dialects, limits in (
+        for connection, dialects, limits in (
             (client, client_dialects, default if client_limits is None else client_limits),
             (server, server_dialects, default if server_limits is None else server_limits),
         ):
             settings = settings_to_send(
-                server=not quic.is_client, max_sessions=max_sessions, limits=limits, dialects=dialects
+                server=not connection.is_client, max_sessions=max_sessions, limits=limits, dialects=dialects
             )
-            if quic.is_client and raw_client:
+            if connection.is_client and raw_client:
                 continue
-            if not quic.is_client:
+            if not connection.is_client:
                 settings |= server_settings or {}
             side = Side(
-                quic,
+                connection,
                 settings,
                 dialects,
                 max_sessions=max_sessions,
                 window=window or FlowLimits(1 << 20, 32, 32),
                 limits=session_limits,
+                require_reset_stream_at=require_reset_stream_at,
             )
-            self._sides[quic] = side
-            if quic.is_client:
+            self._sides[connection] = side
+            if connection.is_client:
                 self.client = side
             else:
                 self.server = side

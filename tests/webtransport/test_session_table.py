@@ -9,12 +9,14 @@ import pytest
 from h3.frames import FrameType, encode_frame
 from h3.qpack import FieldEncoder
 from h3.settings import encode_settings
+from quicstack.observe.trace import Trace
 from quicstack.train import Train
 from quicstack.transport.stream import Stream
+from quicstack.wire.frame_study import parse_frames
 from quicstack.wire.varint import encode_varint
 from webtransport.codes import CapsuleType, ErrorCode, http_code
 from webtransport.dialects import DIALECTS, DRAFT02, DRAFT07, DRAFT14, DRAFT16, Dialect, FlowLimits, Setting
-from webtransport.errors import CloseInfo, SessionRejected, WebTransportUnsupported
+from webtransport.errors import CloseInfo, SessionRejected, StreamReset, WebTransportUnsupported
 from webtransport.session_limits import SessionState
 
 Make = Callable[..., Any]
@@ -50,6 +52,47 @@ def test_the_newest_dialect_of_both(net: Make) -> None:
     assert client.dialect is DRAFT16
     client, _ = net(client_dialects=(DRAFT07, DRAFT02), server_dialects=(DRAFT14, DRAFT07, DRAFT02)).connect()
     assert client.dialect is DRAFT07
+
+
+def test_quic_without_reset_stream_at(net: Make) -> None:
+    """draft-13 §3.1, draft-16 §3.1: these drafts need the extension, older ones do without."""
+    quic = {"reset_stream_at": False}
+    client, server = net(quic=quic).connect()
+    assert client.dialect is server.dialect is DRAFT07
+    for dialect in (DRAFT14, DRAFT16):
+        with pytest.raises(WebTransportUnsupported):
+            net(quic=quic, client_dialects=(dialect,)).client.table.connect("test", "/")
+        client, server = net(quic=quic, client_dialects=(dialect,), require_reset_stream_at=False).connect()
+        assert client.dialect is server.dialect is dialect
+
+
+def test_a_server_refuses_clients_without_reset_stream_at(net: Make) -> None:
+    """draft-16 §3.1: their requests are malformed."""
+    n = net(quic={"reset_stream_at": False}, client_dialects=(DRAFT16,))
+    n.client.table._require_reset_stream_at = False
+    session = n.client.table.connect("test", "/")
+    n.run()
+    assert session.state is SessionState.CLOSED and not n.server.requested
+
+
+@pytest.mark.conformance("W23")
+def test_a_reset_tells_whose_stream_it_was(net: Make) -> None:
+    """draft-16 §4.4: RESET_STREAM_AT that keeps the header, on the wire; the other side sees stream and code."""
+    n = net()
+    client, server = n.connect()
+    heard: list[bytes] = []
+    n.server.quic._state.trace = type("Heard", (Trace,), {"packet_received": lambda self, *a: heard.append(a[-1])})()
+    stream = client.add_opened_stream(n.client.h3.open_webtransport_stream(client.session_id))
+    stream.write(b"eager")
+    stream.reset(5)
+    n.run()
+    resets = [frame for payload in heard for frame in parse_frames(payload) if frame.name == "RESET_STREAM_AT"]
+    assert len(resets) == 1 and resets[0].reliable_size == stream._header_sent > 0
+    arrived = server.accept_stream(unidirectional=False)
+    assert arrived is not None
+    with pytest.raises(StreamReset) as caught:
+        arrived.read()
+    assert caught.value.code == 5
 
 
 def test_no_common_dialect(net: Make) -> None:
