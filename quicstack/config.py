@@ -73,6 +73,9 @@ class Configuration:
     active_connection_id_limit: int = 4
     max_datagram_frame_size: int = 65535
     """RFC 9221: 0 refuses DATAGRAM frames."""
+    min_ack_delay: float | None = 0.001
+    """Let the peer say how often it wants acknowledgements, down to this delay (draft-ietf-quic-ack-frequency §3).
+    None: it may not. Never more than ``max_ack_delay``."""
     reset_stream_at: bool = True
     """Take resets that keep the beginning of a stream (draft-ietf-quic-reliable-stream-reset §3)."""
 
@@ -123,6 +126,8 @@ class Configuration:
         self._between("initial_max_data", 0, 1 << 40)
         self._between("max_datagram_frame_size", 0, 65535)
         self._between("max_idle_timeout", 0, 1 << 32)
+        if self.min_ack_delay is not None:
+            self._between("min_ack_delay", 0, 16.383)
         for name in ("bidi_local", "bidi_remote", "uni"):
             self._between(f"initial_max_stream_data_{name}", 0, 1 << 40)
         for name in ("send_buffer", "max_connections", "max_handshakes"):

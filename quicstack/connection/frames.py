@@ -11,11 +11,14 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from quicstack.connection import handshake, lifecycle, retransmission
-from quicstack.connection.state import SPACE_NAMES, ConnectionState
+from quicstack.connection.state import APPLICATION, SPACE_NAMES, ConnectionState
 from quicstack.errors import ConnectionClosed, TransportError, TransportErrorCode
 from quicstack.wire import frame
 
-__all__ = ["FLAGS", "HANDLERS", "IS_ELICITING", "IS_NO_PROBE", "unknown_frame"]
+__all__ = ["FLAGS", "HANDLERS", "IS_ELICITING", "IS_NO_PROBE", "ack_frequency", "unknown_frame"]
+
+MAX_ACK_DELAY = 16.384
+"""RFC 9000 §18.2: 2^14 milliseconds."""
 
 Handler = Callable[[ConnectionState, bytes, int, int], int]
 
@@ -73,6 +76,29 @@ def _reset_stream_at(state: ConnectionState, data: bytes, pos: int, frame_type: 
         if stream.receive.receive_reset(code, final_size, reliable_size, frame_type):
             state.outbox.push_ready(stream)
         state.outbox.touched.append(stream)
+    return pos
+
+
+def ack_frequency(state: ConnectionState, data: bytes, pos: int) -> int:
+    """draft-ietf-quic-ack-frequency §4. Its type takes two bytes, so it stands outside the tables below."""
+    least = state.local_parameters.min_ack_delay
+    if least is None:
+        unknown_frame(frame.ACK_FREQUENCY)
+    if state.rx_space is None or state.rx_space.index != APPLICATION:
+        _not_permitted(state, data, pos, frame.ACK_FREQUENCY)
+    sequence, threshold, delay, reordering, pos = frame.read_ack_frequency(data, pos)
+    seconds = delay * 1e-6
+    if seconds >= MAX_ACK_DELAY or round(least * 1e6) > delay:
+        reason = f"a max ack delay of {delay} µs is requested, expected {least * 1e6:g} to 2^14 ms"
+        raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, reason, frame.ACK_FREQUENCY)
+    state.spaces[APPLICATION].acks.set_frequency(sequence, threshold, seconds, reordering)
+    return pos
+
+
+def _immediate_ack(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
+    if state.local_parameters.min_ack_delay is None:
+        unknown_frame(frame_type)
+    state.spaces[APPLICATION].acks.ack_due = True  # one ACK for a whole read, however many of these it holds
     return pos
 
 
@@ -252,6 +278,7 @@ _ALL: dict[int, Handler] = {
     frame.ACK: _ack,
     frame.ACK_ECN: _ack,
     frame.RESET_STREAM: _reset_stream,
+    frame.IMMEDIATE_ACK: _immediate_ack,
     frame.RESET_STREAM_AT: _reset_stream_at,
     frame.STOP_SENDING: _stop_sending,
     frame.CRYPTO: _crypto,

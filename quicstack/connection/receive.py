@@ -8,14 +8,14 @@ from __future__ import annotations
 import hmac
 
 from quicstack.connection import handshake, key_update, lifecycle
-from quicstack.connection.frames import FLAGS, HANDLERS, IS_ELICITING, IS_NO_PROBE, unknown_frame
+from quicstack.connection.frames import FLAGS, HANDLERS, IS_ELICITING, IS_NO_PROBE, ack_frequency, unknown_frame
 from quicstack.connection.state import APPLICATION, HANDSHAKE, INITIAL, SPACE_NAMES, ConnectionState, Phase
 from quicstack.errors import ConnectionClosed, TransportError, TransportErrorCode
 from quicstack.train import Path, Train
 from quicstack.transport.packet_protection import SAMPLE_LENGTH, InvalidTag, retry_integrity_tag
 from quicstack.transport.packet_space import MAX_WAITING, MAX_WAITING_BYTES, PacketSpace, WaitingPacket
 from quicstack.transport.path import PathState
-from quicstack.wire.frame import read_frame_type
+from quicstack.wire.frame import ACK_FREQUENCY, read_frame_type
 from quicstack.wire.packet import (
     FIXED_BIT,
     LONG_HEADER,
@@ -320,8 +320,12 @@ def _process(
     while pos < end:
         frame_type = payload[pos]
         if frame_type >= 0x40:
-            frame_type, _ = read_frame_type(payload, pos)
-            unknown_frame(frame_type)
+            frame_type, after = read_frame_type(payload, pos)
+            if frame_type != ACK_FREQUENCY:
+                unknown_frame(frame_type)
+            pos = ack_frequency(state, payload, after)
+            flags |= IS_ELICITING | IS_NO_PROBE
+            continue
         pos = handlers[frame_type](state, payload, pos + 1, frame_type)
         flags |= FLAGS[frame_type]
     state.counters.packets_received += 1

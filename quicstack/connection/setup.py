@@ -129,6 +129,11 @@ def _local_parameters(
         active_connection_id_limit=configuration.active_connection_id_limit,
         initial_source_connection_id=identity.local_cid,
         max_datagram_frame_size=configuration.max_datagram_frame_size,
+        min_ack_delay=(
+            None
+            if configuration.min_ack_delay is None
+            else min(configuration.min_ack_delay, configuration.max_ack_delay)
+        ),
         reset_stream_at=configuration.reset_stream_at,
     )
     if not is_client:

@@ -122,6 +122,10 @@ _FIELDS: dict[int, Callable[[Json], Json]] = {
     f.RESET_STREAM: _reset("final_size"),
     f.RESET_STREAM_AT: _reset("final_size", "reliable_size"),
     f.STOP_SENDING: _reset(),
+    f.ACK_FREQUENCY: lambda fields: {
+        **_pick(fields, "sequence_number", "ack_eliciting_threshold", "reordering_threshold"),
+        "request_max_ack_delay": fields["request_max_ack_delay"] / 1000,
+    },
     f.CRYPTO: lambda fields: _pick(fields, "offset"),
     f.NEW_TOKEN: lambda fields: {"token": {"raw": {"length": len(fields["token"])}}},
     **{f.STREAM | bits: _stream for bits in range(8)},

@@ -17,12 +17,16 @@ _ECT1, _ECT0, _CE = 1, 2, 3
 class AckTracker:
     """Packet numbers received, and the acknowledgement owed for them.
 
-    One policy everywhere: a read that leaves two or more ack-eliciting packets unacknowledged is answered by one ACK;
-    otherwise ``max_ack_delay`` passes first; reordering and CE are reported at once (§13.2.1).
+    Unless the peer asks for something else (:meth:`set_frequency`), one policy everywhere: a read that leaves two or
+    more ack-eliciting packets unacknowledged is answered by one ACK; otherwise ``max_ack_delay`` passes first;
+    reordering and CE are reported at once (§13.2.1).
     """
 
-    __slots__ = ("_ranges", "_report_from", "ack_deadline", "ack_due", "ecn", "floor", "immediate", "largest",
-                 "largest_time", "max_ack_delay", "unacked")  # fmt: skip
+    __slots__ = (
+        "_ce_before", "_largest_eliciting", "_largest_reported", "_ranges", "_report_from", "_sequence",
+        "ack_deadline", "ack_due", "ecn", "floor", "immediate", "largest", "largest_time", "max_ack_delay",
+        "reordering_threshold", "threshold", "unacked",
+    )  # fmt: skip
 
     def __init__(self, *, immediate: bool) -> None:
         self._ranges = RangeSet()
@@ -40,6 +44,22 @@ class AckTracker:
         self.ecn = [0, 0, 0]
         """Packets received with ECT(0), ECT(1), CE, as the ACK frame orders them."""
         self._report_from = 0
+        self.threshold = 1
+        """Ack-eliciting packets that may wait without an ACK (draft-ietf-quic-ack-frequency §4)."""
+        self.reordering_threshold = 1
+        self._sequence = -1
+        self._largest_eliciting = -1
+        self._largest_reported = -1
+        self._ce_before = False
+
+    def set_frequency(self, sequence: int, threshold: int, max_ack_delay: float, reordering_threshold: int) -> None:
+        """ACK_FREQUENCY (its draft, §4): one that is older than what is in force is ignored."""
+        if sequence <= self._sequence:
+            return
+        self._sequence = sequence
+        self.threshold = threshold
+        self.max_ack_delay = max_ack_delay
+        self.reordering_threshold = reordering_threshold
 
     def is_duplicate(self, packet_number: int) -> bool:
         return packet_number <= self.largest and (packet_number < self.floor or packet_number in self._ranges)
@@ -52,7 +72,7 @@ class AckTracker:
             self.largest = packet_number
             self.largest_time = now
         else:
-            if ack_eliciting and self.largest >= 0:
+            if ack_eliciting and self.largest >= 0 and self.reordering_threshold == 1:
                 self.ack_due = True  # §13.2.1: out of order, or a gap before it
             ranges.add(packet_number, packet_number + 1)
             if packet_number > self.largest:
@@ -64,14 +84,32 @@ class AckTracker:
                 self.floor = ranges.pop_first()[1]
         if ack_eliciting:
             self.unacked += 1
+            if packet_number > self._largest_eliciting:
+                self._largest_eliciting = packet_number
+            if self.reordering_threshold > 1 and len(ranges) > 1:
+                self._check_reordering(packet_number)
         if ecn:
             self.ecn[0 if ecn == _ECT0 else 1 if ecn == _ECT1 else 2] += 1
-            if ecn == _CE and ack_eliciting:
-                self.ack_due = True  # §13.2.1: congestion is reported at once
+            if ecn == _CE and ack_eliciting and (self.threshold <= 1 or not self._ce_before):
+                self.ack_due = True  # §13.2.1: congestion is reported at once; its draft §6.3: when it begins
+        self._ce_before = ecn == _CE
+
+    def _check_reordering(self, packet_number: int) -> None:
+        """Its draft, §6.2: report a gap when the peer can declare it lost, and what it has declared lost wrongly."""
+        threshold = self.reordering_threshold
+        reported = self._largest_reported - threshold if self._largest_reported >= 0 else -1
+        largest = self._largest_eliciting
+        if self._largest_reported >= 0 and packet_number <= reported:
+            self.ack_due = True
+            return
+        first = max(reported + 1, self.floor, self._ranges.starts[0])
+        missing = self._ranges.missing(first, largest)
+        if missing and largest - missing[0][0] >= threshold:
+            self.ack_due = True
 
     def end_of_read(self, now: float) -> None:
         """All packets that one read brought are in: decide when to acknowledge them."""
-        if self.unacked >= 2 or (self.unacked and self.immediate):
+        if self.unacked > self.threshold or (self.unacked and self.immediate):
             self.ack_due = True
         elif self.unacked and not self.ack_due and self.ack_deadline is None:
             self.ack_deadline = now + self.max_ack_delay
@@ -99,6 +137,7 @@ class AckTracker:
         return frame if len(frame) <= capacity else None
 
     def on_ack_sent(self) -> None:
+        self._largest_reported = self.largest
         self.unacked = 0
         self.ack_due = False
         self.ack_deadline = None

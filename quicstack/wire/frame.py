@@ -41,9 +41,11 @@ PATH_RESPONSE = 0x1B
 CONNECTION_CLOSE = 0x1C
 CONNECTION_CLOSE_APP = 0x1D
 HANDSHAKE_DONE = 0x1E
+IMMEDIATE_ACK = 0x1F
 RESET_STREAM_AT = 0x24
 DATAGRAM = 0x30
 DATAGRAM_LEN = 0x31
+ACK_FREQUENCY = 0xAF
 
 MAX_STREAMS_LIMIT = 1 << 60
 """RFC 9000 §19.11: a stream count above this cannot be expressed as a stream ID."""
@@ -89,6 +91,8 @@ FRAMES: dict[int, FrameRow] = {
     RESET_STREAM_AT: FrameRow("RESET_STREAM_AT", "01"),
     DATAGRAM: FrameRow("DATAGRAM", "01"),
     DATAGRAM_LEN: FrameRow("DATAGRAM", "01"),
+    IMMEDIATE_ACK: FrameRow("IMMEDIATE_ACK", "1"),
+    ACK_FREQUENCY: FrameRow("ACK_FREQUENCY", "1"),
 }
 
 
@@ -348,3 +352,16 @@ def read_datagram(data: bytes, pos: int, frame_type: int) -> tuple[bytes, int]:
 def write_datagram(data: bytes) -> bytes:
     """RFC 9221 §4, with a length."""
     return b"\x31" + encode_varint(len(data)) + data
+
+
+def read_ack_frequency(data: bytes, pos: int) -> tuple[int, int, int, int, int]:
+    """draft-ietf-quic-ack-frequency §4: sequence number, threshold, max ack delay in µs, reordering threshold."""
+    sequence, pos = read_varint(data, pos)
+    threshold, pos = read_varint(data, pos)
+    delay, pos = read_varint(data, pos)
+    reordering, pos = read_varint(data, pos)
+    return sequence, threshold, delay, reordering, pos
+
+
+def write_ack_frequency(sequence: int, threshold: int, delay: int, reordering: int) -> bytes:
+    return encode_varint(ACK_FREQUENCY) + b"".join(map(encode_varint, (sequence, threshold, delay, reordering)))

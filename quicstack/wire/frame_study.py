@@ -57,7 +57,7 @@ def _read_fields(data: bytes, pos: int, frame_type: int) -> tuple[dict[str, obje
         case f.PADDING:
             end = f.skip_padding(data, pos)
             return {"length": end - pos + 1}, end
-        case f.PING | f.HANDSHAKE_DONE:
+        case f.PING | f.HANDSHAKE_DONE | f.IMMEDIATE_ACK:
             return {}, pos
         case f.ACK | f.ACK_ECN:
             return _named("ranges ack_delay ecn", f.read_ack(data, pos, frame_type))
@@ -66,6 +66,9 @@ def _read_fields(data: bytes, pos: int, frame_type: int) -> tuple[dict[str, obje
         case f.RESET_STREAM_AT:
             names = "stream_id error_code final_size reliable_size"
             return _named(names, f.read_reset_stream_at(data, pos))
+        case f.ACK_FREQUENCY:
+            names = "sequence_number ack_eliciting_threshold request_max_ack_delay reordering_threshold"
+            return _named(names, f.read_ack_frequency(data, pos))
         case f.STOP_SENDING:
             return _named("stream_id error_code", f.read_stop_sending(data, pos))
         case f.CRYPTO:
