@@ -104,6 +104,9 @@ class Configuration:
     generate_connection_id: Callable[[Callable[[int], bytes], int], bytes] = random_connection_id
     stateless_reset_key: bytes | None = None
     """Server: key of stateless reset tokens (§10.3.2); random for each process unless given."""
+    keep_alive: float | None = None
+    """After this many seconds in which nothing came, have the peer acknowledge something, so that neither side nor
+    a NAT takes silence for the end (RFC 9000 §10.1.2). None: let a silent connection time out."""
     handshake_timeout: float = 10.0
     max_connections: int = 10_000
     max_handshakes: int = 1_000
@@ -132,6 +135,8 @@ class Configuration:
             self._between(f"initial_max_stream_data_{name}", 0, 1 << 40)
         for name in ("send_buffer", "max_connections", "max_handshakes"):
             self._between(name, 1, 1 << 40)
+        if self.keep_alive is not None and self.keep_alive <= 0:
+            raise ConfigurationError(f"keep_alive is {self.keep_alive}, expected more than 0, or None")
         if self.handshake_timeout <= 0:
             raise ConfigurationError(f"handshake_timeout is {self.handshake_timeout}, expected more than 0")
         self.tls_settings()

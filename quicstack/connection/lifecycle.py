@@ -7,7 +7,7 @@ from quicstack.errors import ConnectionClosed, QuicstackError, TransportError, T
 from quicstack.observe.trace import Trace
 
 __all__ = [
-    "begin_closing", "close", "close_on_error", "discard", "drain", "enter", "internal_error", "is_over",
+    "begin_closing", "close", "close_on_error", "discard", "drain", "enter", "internal_error", "is_over", "keep_alive",
     "on_packet_while_closing", "restart_idle_timer",
 ]  # fmt: skip
 
@@ -114,8 +114,20 @@ def on_packet_while_closing(state: ConnectionState) -> None:
             state.outbox.ring()
 
 
+def keep_alive(state: ConnectionState, now: float) -> None:
+    """§10.1.2: a PING when it is due. The next one waits for an answer to it, so a peer that is gone stays silent."""
+    if state.keep_alive_deadline is None or now < state.keep_alive_deadline:
+        return
+    state.keep_alive_deadline = None
+    if state.ping is not None and not state.eliciting_sent:
+        state.ping.acked = False
+        state.outbox.push(state.ping)
+
+
 def restart_idle_timer(state: ConnectionState, now: float) -> None:
     """§10.1: the smaller of both sides' max_idle_timeout, but never less than three PTOs."""
+    if state.configuration.keep_alive is not None and state.handshake_complete:
+        state.keep_alive_deadline = now + state.configuration.keep_alive
     timeout = state.local_parameters.max_idle_timeout
     peer = state.peer_parameters.max_idle_timeout if state.peer_parameters else 0.0
     if peer and (not timeout or peer < timeout):

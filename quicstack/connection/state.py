@@ -141,6 +141,7 @@ class ConnectionState:
     """Packets still to be sent because a PTO expired (RFC 9002 §6.2.4)."""
 
     # lifecycle
+    keep_alive_deadline: float | None = None
     phase: Phase = Phase.HANDSHAKE
     closed: QuicstackError | None = None
     close_frame: CloseFrame | None = None

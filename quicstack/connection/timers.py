@@ -17,7 +17,7 @@ def next_timeout(state: ConnectionState) -> float | None:
     if lifecycle.is_over(state):
         return state.close_deadline
     earliest = state.idle_deadline
-    candidates = [state.recovery.loss_detection_timer, _pacing(state)]
+    candidates = [state.recovery.loss_detection_timer, _pacing(state), state.keep_alive_deadline]
     if not state.handshake_complete:
         candidates.append(state.started_at + state.configuration.handshake_timeout)
     candidates += [space.acks.ack_deadline for space in state.spaces]
@@ -56,6 +56,7 @@ def handle_timeout(state: ConnectionState, now: float) -> None:
         seconds = state.configuration.handshake_timeout
         lifecycle.discard(state, now, ConnectionTimeout(f"the handshake did not complete in {seconds:g} s"))
         return
+    lifecycle.keep_alive(state, now)
     for space in state.spaces:
         space.acks.on_timeout(now)
     timer = state.recovery.loss_detection_timer
