@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from quicstack.errors import ConfigurationError
 from quicstack.observe.trace import Trace
@@ -15,6 +16,7 @@ from quicstack.tls.groups import available_groups
 from quicstack.tls.key_schedule import CIPHER_SUITES
 from quicstack.tls.settings import ClientAuthentication, TlsSettings
 from quicstack.tls.trust import Trust
+from quicstack.token_store import MemoryTokenStore, TokenStore
 from quicstack.wire.packet import MAX_CID_LENGTH, MIN_INITIAL_DATAGRAM
 from quicstack.wire.version import QUIC_V1, VERSIONS
 
@@ -111,6 +113,14 @@ class Configuration:
     max_connections: int = 10_000
     max_handshakes: int = 1_000
     """Server: connections whose handshake is not complete; whoever comes while there are more is not answered."""
+    retry: Literal["never", "always", "auto"] = "auto"
+    """Server: whether clients have to prove their address by a Retry (§8.1.2); "auto": while it is under load."""
+    retry_threshold: int = 100
+    """Server: handshakes that are not complete, above which "auto" answers with Retry and keeps no state."""
+    token_key: bytes | None = None
+    """Server: secret of address validation tokens (§8.1); random for each process unless given, 32 bytes or more."""
+    token_store: TokenStore = field(default_factory=MemoryTokenStore)
+    """Client: keeps the tokens that servers sent for the next connection; each is used once (§8.1.3)."""
     trace_factory: Callable[[bytes, bool], Trace] | None = None
     """Makes a trace from the original destination connection ID and whether this side is the client."""
 
@@ -133,10 +143,14 @@ class Configuration:
             self._between("min_ack_delay", 0, 16.383)
         for name in ("bidi_local", "bidi_remote", "uni"):
             self._between(f"initial_max_stream_data_{name}", 0, 1 << 40)
-        for name in ("send_buffer", "max_connections", "max_handshakes"):
+        for name in ("send_buffer", "max_connections", "max_handshakes", "retry_threshold"):
             self._between(name, 1, 1 << 40)
         if self.keep_alive is not None and self.keep_alive <= 0:
             raise ConfigurationError(f"keep_alive is {self.keep_alive}, expected more than 0, or None")
+        if self.retry not in ("never", "always", "auto"):
+            raise ConfigurationError(f'retry is {self.retry!r}, expected "never", "always" or "auto"')
+        if self.token_key is not None and len(self.token_key) < 32:
+            raise ConfigurationError(f"token_key has {len(self.token_key)} bytes, expected 32 or more")
         if self.handshake_timeout <= 0:
             raise ConfigurationError(f"handshake_timeout is {self.handshake_timeout}, expected more than 0")
         self.tls_settings()

@@ -14,26 +14,24 @@ from quicstack.config import Configuration
 from quicstack.connection.connection import Connection
 from quicstack.connection.setup import Identity
 from quicstack.environment import Environment
-from quicstack.errors import ConfigurationError, TransportError
+from quicstack.errors import ConfigurationError, TransportError, TransportErrorCode
+from quicstack.stateless import StatelessAnswers
 from quicstack.train import Path, SendError, Train
-from quicstack.transport.connection_ids import stateless_reset_token
+from quicstack.transport.address_tokens import AddressTokens
 from quicstack.transport.flow_control import MemoryBudget
 from quicstack.wire.packet import (
     LONG_HEADER,
     MIN_INITIAL_DATAGRAM,
+    LongHeader,
     read_cids,
     read_long_header,
-    write_version_negotiation,
 )
 from quicstack.wire.version import NEGOTIATION, VERSIONS, PacketType
 
 __all__ = ["Endpoint", "EndpointCounters"]
 
-MAX_STATELESS = 64
-"""Datagrams waiting that answer no connection: Version Negotiation and stateless resets. More are not made."""
 MIN_RESET = 21
-"""RFC 9000 §10.3: the smallest stateless reset that can pass for a packet."""
-MAX_RESET = 42
+"""RFC 9000 §10.3: the smallest stateless reset."""
 MIN_INITIAL_DCID = 8
 """RFC 9000 §7.2: the client's first Destination Connection ID has at least eight bytes."""
 MAX_CID_ATTEMPTS = 100
@@ -51,6 +49,9 @@ class EndpointCounters:
     connections_refused: int = 0
     version_negotiations_sent: int = 0
     stateless_resets_sent: int = 0
+    retries_sent: int = 0
+    tokens_refused: int = 0
+    """Initials with a Retry token that is not, or no longer, valid for their address."""
     send_errors: int = 0
     initials_refused: int = 0
     """Initials that no key opens: they left no connection behind."""
@@ -76,7 +77,10 @@ class Endpoint:
         self._connections: dict[Connection, list[bytes]] = {}  # with the reset tokens registered for each
         self._cid_length = configuration.connection_id_length
         self._bell: deque[Connection] = deque()
-        self._stateless: deque[Train] = deque()
+        self._stateless = StatelessAnswers(environment.random)
+        self._tokens = AddressTokens(
+            configuration.token_key or environment.random(32), environment.random, environment.wall_time
+        )
         self._timers: list[_Deadline] = []
         self._deadline: dict[Connection, _Deadline] = {}
         self._handshakes: dict[Connection, None] = {}  # of clients, not complete
@@ -183,29 +187,21 @@ class Endpoint:
             self.counters.datagrams_dropped += 1
             return
         if version not in self.configuration.versions:
-            self._negotiate_version(train.path, dcid, scid)
+            offered, grease = self.configuration.versions, self.configuration.grease
+            if self._stateless.negotiate_version(train.path, dcid, scid, offered, grease=grease):
+                self.counters.version_negotiations_sent += 1
             return
         try:
             header = read_long_header(data, 0, VERSIONS[version])
         except TransportError:
             self.counters.datagrams_dropped += 1
             return
-        if header.packet_type != PacketType.INITIAL or len(dcid) < MIN_INITIAL_DCID:
+        if header.packet_type != PacketType.INITIAL:
             self.counters.datagrams_dropped += 1
             return
-        limits = self.configuration
-        if len(self._connections) >= limits.max_connections or len(self._handshakes) >= limits.max_handshakes:
-            self.counters.connections_refused += 1
+        identity = self._identify(train.path, header)
+        if identity is None:
             return
-        identity = Identity(
-            original_dcid=dcid,
-            peer_cid=scid,
-            local_cid=self._new_cid(self.configuration),
-            reset_key=self._reset_key,
-            version=version,
-            budget=self._budget,
-            new_cid=lambda: self._new_cid(self.configuration),
-        )
         connection = self._add(self.configuration, train.path, now, identity, is_client=False)
         self._by_cid[dcid] = connection  # the client uses it until it has learned our own connection ID
         self._handshakes[connection] = None
@@ -219,26 +215,58 @@ class Endpoint:
         if connection.terminated:
             self._ready.pop(connection, None)
 
-    def _negotiate_version(self, path: Path, dcid: bytes, scid: bytes) -> None:
-        versions = list(self.configuration.versions)
-        if self.configuration.grease:
-            versions.append(int.from_bytes(self._environment.random(4), "big") & 0xF0F0F0F0 | 0x0A0A0A0A)
-        first = self._environment.random(1)[0] | 0x40  # RFC 9000 §17.2.1: looks like a QUIC packet to multiplexers
-        datagram = write_version_negotiation(scid, dcid, versions, first)
-        if self._queue_stateless(datagram, path):
-            self.counters.version_negotiations_sent += 1
+    def _identify(self, path: Path, header: LongHeader) -> Identity | None:
+        """RFC 9000 §8.1: who a client is by its token; None when it is answered, or dropped, without a connection."""
+        limits = self.configuration
+        original_dcid, retry_scid, validated = header.dcid, None, False
+        if AddressTokens.is_retry(header.token):
+            opened = self._tokens.open_retry(header.token, path.remote, header.version, header.dcid)
+            if opened is None:
+                self.counters.tokens_refused += 1
+                if len(header.dcid) >= MIN_INITIAL_DCID:
+                    self._stateless.refuse(path, header, TransportErrorCode.INVALID_TOKEN, b"the token is not valid")
+                return None
+            original_dcid, retry_scid, validated = opened.original_dcid, header.dcid, True
+        elif len(header.dcid) < MIN_INITIAL_DCID:
+            self.counters.datagrams_dropped += 1
+            return None
+        busy = len(self._handshakes)
+        if len(self._connections) >= limits.max_connections or busy >= limits.max_handshakes:
+            self.counters.connections_refused += 1
+            return None
+        if not validated and header.token:  # one that is not ours, or not good, is as none (§8.1.3)
+            validated = self._tokens.accept_new_token(header.token, path.remote, header.version)
+        if not validated and (limits.retry == "always" or (limits.retry == "auto" and busy >= limits.retry_threshold)):
+            self._retry(path, header)
+            return None
+        return Identity(
+            original_dcid=original_dcid,
+            peer_cid=header.scid,
+            local_cid=self._new_cid(limits),
+            reset_key=self._reset_key,
+            version=header.version,
+            retry_scid=retry_scid,
+            address_validated=validated,
+            new_token=lambda path, version: self._tokens.seal_new_token(path.remote, version),
+            budget=self._budget,
+            new_cid=lambda: self._new_cid(self.configuration),
+        )
+
+    def _retry(self, path: Path, header: LongHeader) -> None:
+        """§8.1.2: send the client away with a token; nothing of it stays here."""
+        scid = self.configuration.generate_connection_id(self._environment.random, self._cid_length)
+        token = self._tokens.seal_retry(path.remote, header.version, scid, header.dcid)
+        if self._stateless.retry(path, header, scid, token):
+            self.counters.retries_sent += 1
 
     def _on_unknown_short(self, train: Train, now: float) -> None:
         """A packet for no connection here: a stateless reset of one of ours, or somebody who deserves one (§10.3)."""
         if self._is_reset(train, now):
             return
         self.counters.datagrams_dropped += 1
-        length = min(train.segment_size, len(train.data), MAX_RESET + 1) - 1  # §10.3.3: smaller, so no loop is endless
-        if self._server and length >= MIN_RESET and len(self._stateless) < MAX_STATELESS:
+        if self._server:
             cid = train.data[1 : 1 + self._cid_length]
-            head = self._environment.random(length - 16)
-            reset = bytes((head[0] & 0x3F | 0x40,)) + head[1:] + stateless_reset_token(self._reset_key, cid)
-            if self._queue_stateless(reset, train.path):
+            if self._stateless.reset(train, cid, self._reset_key):
                 self.counters.stateless_resets_sent += 1
 
     def _is_reset(self, train: Train, now: float) -> bool:
@@ -251,18 +279,12 @@ class Endpoint:
                 return True
         return False
 
-    def _queue_stateless(self, datagram: bytes, path: Path) -> bool:
-        if len(self._stateless) >= MAX_STATELESS:
-            return False
-        self._stateless.append(Train(datagram, len(datagram), path))
-        return True
-
     # -- sending -----------------------------------------------------------------------------------------------------
 
     def next_train(self, now: float) -> Train | None:
         """The next datagrams to send: round robin over connections with work, one train each. None: nothing (now)."""
-        if self._stateless:
-            return self._stateless.popleft()
+        if self._stateless.queue:
+            return self._stateless.queue.popleft()
         bell = self._bell
         while bell:
             connection = bell.popleft()
@@ -373,6 +395,6 @@ class Endpoint:
             self._by_token.pop(token, None)
         self._deadline.pop(connection, None)
         self._handshakes.pop(connection, None)
-        for cid in (*connection.local_cids, connection.original_dcid):
+        for cid in (*connection.local_cids, connection.initial_dcid):
             if self._by_cid.get(cid) is connection:
                 del self._by_cid[cid]

@@ -164,6 +164,11 @@ class Connection:
         return self._state.original_dcid
 
     @property
+    def initial_dcid(self) -> bytes:
+        """The Destination Connection ID of the client's Initials until it knows ours: another one after a Retry."""
+        return self._state.retry_scid or self._state.original_dcid
+
+    @property
     def path(self) -> Path:
         return self._state.path.address
 

@@ -15,7 +15,7 @@ from quicstack.transport.outbox import SentValue
 from quicstack.transport.packet_protection import INITIAL_SUITE, PacketKeys, initial_secrets
 from quicstack.transport.packet_space import PacketSpace
 from quicstack.transport.stream_table import StreamLimits
-from quicstack.wire.frame import HANDSHAKE_DONE
+from quicstack.wire.frame import HANDSHAKE_DONE, write_new_token
 from quicstack.wire.transport_parameters import (
     TransportParameters,
     read_transport_parameters,
@@ -41,7 +41,7 @@ def start(state: ConnectionState, now: float) -> None:
         wall_time=state.environment.wall_time,
         transport_parameters=_parameters_callback(state, now),
     )
-    install_initial_keys(state, state.original_dcid)
+    install_initial_keys(state, state.retry_scid or state.original_dcid)
     state.tls.start()
     advance(state, now)
 
@@ -177,6 +177,10 @@ def _complete(state: ConnectionState, now: float) -> None:
     if not state.is_client:
         state.handshake_done = SentValue(lambda: bytes((HANDSHAKE_DONE,)))
         state.outbox.push(state.handshake_done)
+        if state.new_token is not None:
+            written = write_new_token(state.new_token(state.path.address, state.version.value))
+            state.token_sent = SentValue(lambda: written)
+            state.outbox.push(state.token_sent)
         confirm(state, now)
     lifecycle.restart_idle_timer(state, now)
 

@@ -25,7 +25,7 @@ from quicstack.wire import frame
 from quicstack.wire.transport_parameters import TransportParameters
 from quicstack.wire.version import QUIC_V1, VERSIONS
 
-__all__ = ["Identity", "new_state"]
+__all__ = ["Identity", "new_state", "token_key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,12 @@ class Identity:
     local_cid: bytes
     reset_key: bytes
     version: int = QUIC_V1
+    retry_scid: bytes | None = None
+    """Server: the client has come back from a Retry with this Source Connection ID."""
+    address_validated: bool = False
+    """Server: the client's token was good (RFC 9000 §8.1)."""
+    new_token: Callable[[Path, int], bytes] | None = None
+    """Server: makes a token for the client's next connection."""
     new_cid: Callable[[], bytes] | None = None
     """Makes further connection IDs, different from all others of the endpoint."""
     budget: MemoryBudget = field(default_factory=lambda: MemoryBudget(1 << 30))
@@ -100,8 +106,11 @@ def new_state(
         peer_cids=PeerConnectionIds(identity.peer_cid, configuration.active_connection_id_limit, outbox),
         datagrams_in=DatagramQueue(configuration.datagram_buffer),
         datagrams_out=DatagramQueue(configuration.datagram_buffer),
-        path=PathState(path, validated=is_client),
+        path=PathState(path, validated=is_client or identity.address_validated),
         original_dcid=identity.original_dcid,
+        retry_scid=identity.retry_scid,
+        new_token=identity.new_token,
+        token=_take_token(configuration, path, identity.version) if is_client else b"",
         local_parameters=parameters,
         max_datagram_size=configuration.max_datagram_size,
         peer_scid=None if is_client else identity.peer_cid,
@@ -138,12 +147,23 @@ def _local_parameters(
     )
     if not is_client:
         parameters.original_destination_connection_id = identity.original_dcid
+        parameters.retry_source_connection_id = identity.retry_scid
         parameters.stateless_reset_token = stateless_reset_token(identity.reset_key, identity.local_cid)
     if configuration.grease:
         value = environment.random(5)
         # RFC 9000 §18.1: identifiers of the form 31 * N + 27 are reserved for this
         parameters.reserved[31 * int.from_bytes(value[:3], "big") + 27] = value[3:]
     return parameters
+
+
+def token_key(configuration: Configuration, path: Path, version: int) -> str:
+    """Under which name a client keeps tokens: for one server, and one version (RFC 9369 §5)."""
+    host, port = path.remote[:2]
+    return f"{configuration.server_name or ''} {host} {port} {version:#010x}"
+
+
+def _take_token(configuration: Configuration, path: Path, version: int) -> bytes:
+    return configuration.token_store.take(token_key(configuration, path, version)) or b""
 
 
 def _write_max_data(state: ConnectionState) -> bytes:

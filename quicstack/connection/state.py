@@ -5,6 +5,7 @@ A part changes through its own methods. Each plain field is written by the one m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -16,6 +17,7 @@ from quicstack.observe.trace import Trace
 from quicstack.recovery.loss import Recovery
 from quicstack.tls.client import ClientHandshake
 from quicstack.tls.server import ServerHandshake
+from quicstack.train import Path
 from quicstack.transport.connection_ids import LocalConnectionIds, PeerConnectionIds
 from quicstack.transport.datagram_queue import DatagramQueue
 from quicstack.transport.outbox import Outbox, SentValue
@@ -111,6 +113,8 @@ class ConnectionState:
     # handshake
     token: bytes = b""
     retry_scid: bytes | None = None
+    new_token: Callable[[Path, int], bytes] | None = None
+    """Server: makes a token for the client's next connection (RFC 9000 §8.1.3)."""
     peer_scid: bytes | None = None
     """The Source Connection ID of the peer's first packet; other values are discarded (RFC 9000 §7.2)."""
     peer_parameters: TransportParameters | None = None
@@ -153,5 +157,6 @@ class ConnectionState:
 
     # values that are sent until acknowledged
     handshake_done: SentValue | None = None
+    token_sent: SentValue | None = None
     ping: SentValue | None = None
     data_blocked: SentValue | None = None
