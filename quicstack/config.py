@@ -94,12 +94,25 @@ class Configuration:
     # sending
     max_datagram_size: int = MIN_INITIAL_DATAGRAM
     """UDP payload of our packets (RFC 9000 §14.1: every QUIC path carries 1200)."""
+    path_mtu_discovery: bool = True
+    """Find out by probes how large datagrams may be on a path, from ``max_datagram_size`` on (RFC 8899)."""
+    max_probed_datagram_size: int | None = None
+    """The largest to try; None is what an Ethernet frame carries, 1472 bytes on IPv4 and 1452 on IPv6."""
     congestion_controller: Callable[[int], CongestionController] = Cubic
     pacing: bool = True
     initial_rtt: float = 0.333
     ecn: bool = True
     grease: bool = True
     """Send reserved transport parameters, so that peers keep ignoring what they do not know (RFC 9000 §18.1)."""
+
+    # paths (RFC 9000 §9)
+    disable_active_migration: bool = False
+    """Server: ask clients to stay at their address. One that moves all the same is served after it was proven."""
+    preferred_ipv4: tuple[str, int] | None = None
+    preferred_ipv6: tuple[str, int] | None = None
+    """Server: where clients shall go once the handshake is done (§9.6). ``serve`` listens there too."""
+    use_preferred_address: bool = True
+    """Client: go where the server asks, if packets get there."""
 
     # connection IDs and life
     connection_id_length: int = 8
@@ -130,6 +143,8 @@ class Configuration:
             raise ConfigurationError(f"versions: {[hex(v) for v in self.versions]} are not all spoken here")
         self._between("max_udp_payload_size", 1200, MAX_SEND_PAYLOAD)
         self._between("max_datagram_size", 1200, MAX_DATAGRAM_SIZE)
+        if self.max_probed_datagram_size is not None:
+            self._between("max_probed_datagram_size", self.max_datagram_size, MAX_DATAGRAM_SIZE)
         self._between("connection_id_length", 0, MAX_CID_LENGTH)
         self._between("ack_delay_exponent", 0, 20)
         self._between("active_connection_id_limit", 2, 1 << 30)

@@ -303,7 +303,8 @@ class Endpoint:
         """The network refused a train: counted, and otherwise lost like any other (RFC 9000 §14.2.1)."""
         self.counters.send_errors += 1
         if self._last_sent is not None and self._last_sent[0] is train:
-            self._last_sent[1].send_failed(error)
+            self._last_sent[1].send_failed(error, train.segment_size, now)
+            self._after(self._last_sent[1])
         elif not self._server:  # told late, by the socket; a server has too many connections to look for the one
             for connection in self._connections:
                 if connection.path == train.path:

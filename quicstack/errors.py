@@ -14,6 +14,8 @@ __all__ = [
     "ConfigurationError",
     "ConnectionClosed",
     "ConnectionTimeout",
+    "MigrationFailed",
+    "MigrationRefused",
     "QuicstackError",
     "StreamError",
     "StreamLimitReached",
@@ -140,6 +142,14 @@ class CertificateError(QuicstackError):
         self.check = check
         self.subject = subject
         self.alert = alert
+
+
+class MigrationRefused(QuicstackError):
+    """The connection cannot move to another path now, or never; the message says why (RFC 9000 §9)."""
+
+
+class MigrationFailed(QuicstackError):
+    """The new path did not carry packets both ways; the connection stays where it was (RFC 9000 §9.2)."""
 
 
 class StreamError(QuicstackError):

@@ -9,14 +9,16 @@ from typing import NamedTuple
 from cryptography import x509
 
 from quicstack.config import Configuration
-from quicstack.connection import handshake, key_update, lifecycle, receive, send, timers
+from quicstack.connection import handshake, key_update, lifecycle, paths, receive, send, timers
 from quicstack.connection.setup import Identity, new_state
 from quicstack.connection.state import Phase
 from quicstack.environment import Environment
-from quicstack.errors import ConfigurationError, QuicstackError
+from quicstack.errors import ConfigurationError, QuicstackError, TransportErrorCode
 from quicstack.observe.stats import ConnectionStats
 from quicstack.train import Path, SendError, Train
 from quicstack.transport.packet_protection import AEAD_TAG_LENGTH
+from quicstack.transport.path import Migration
+from quicstack.transport.path_mtu import BASE
 from quicstack.transport.stream import Stream
 from quicstack.wire.transport_parameters import TransportParameters
 from quicstack.wire.varint import MAX_VARINT, varint_size
@@ -99,9 +101,32 @@ class Connection:
         """Over at once, in silence and without a trace on the wire."""
         lifecycle.discard(self._state, now)
 
-    def send_failed(self, error: SendError) -> None:
-        """A train did not leave the host. It counts as lost; what the network says is not to be trusted (§14.2.1)."""
-        self._state.counters.send_errors += 1
+    def send_failed(self, error: SendError, size: int = 0, now: float | None = None) -> None:
+        """A train of datagrams of ``size`` bytes did not leave the host: to the peer that is loss (RFC 9000 §14.2.1).
+
+        Only the host itself says that a datagram is too big, and only that they are smaller follows from it.
+        """
+        state = self._state
+        state.counters.send_errors += 1
+        if error is not SendError.TOO_BIG or not size:
+            return
+        mtu = state.path.mtu
+        if size > state.max_datagram_size:
+            mtu.on_probe_refused(size)
+        elif size > BASE:
+            paths.lower_size(state)
+        elif size == BASE and state.handshake_complete:
+            # §14.2: a path that does not carry the smallest full datagram carries CONNECTION_CLOSE at most
+            code, reason = TransportErrorCode.NO_VIABLE_PATH, "the path does not carry datagrams of 1200 bytes"
+            lifecycle.close(state, state.outbox.now if now is None else now, code, reason, fault=0)
+            state.outbox.ring()
+
+    def migrate(self, path: Path, now: float) -> Migration:
+        """Client: prove ``path`` and move there (RFC 9000 §9.2). The answer tells how it goes; ``take_ready`` says when
+        it has changed. Raises MigrationRefused where that is forbidden or not possible now.
+        """
+        self._check_open()
+        return paths.migrate(self._state, path, now)
 
     def take_ready(self) -> Ready:
         """What the application should look at. Edge-triggered: a change is reported once."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NoReturn
 
-from quicstack.connection import handshake, lifecycle, retransmission
+from quicstack.connection import handshake, lifecycle, paths, retransmission
 from quicstack.connection.setup import token_key
 from quicstack.connection.state import APPLICATION, SPACE_NAMES, ConnectionState
 from quicstack.errors import ConnectionClosed, TransportError, TransportErrorCode
@@ -52,6 +52,7 @@ def _ack(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
     if result.lost:
         state.trace.packets_lost(now, SPACE_NAMES[space.index], result.lost, "reordering_threshold")
         retransmission.on_lost(state, space, result.lost)
+        paths.note_losses(state, result.lost, result.acked)
     if result.acked:
         retransmission.on_acked(state, space, result.acked)
         state.trace.metrics_updated(now, state.recovery)
@@ -201,26 +202,13 @@ def _retire_connection_id(state: ConnectionState, data: bytes, pos: int, frame_t
 
 def _path_challenge(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
     challenge, pos = frame.read_path_data(data, pos)
-    path = state.rx_path
-    if path is not None:
-        path.response = challenge
-        known = path is state.path or path is state.previous_path
-        # §8.2.2: the answer goes out where the challenge came from; one such path is kept.
-        if not known and (state.previous_path is None or not state.previous_path.validated):
-            state.previous_path = path
+    paths.on_challenge(state, challenge)
     return pos
 
 
 def _path_response(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
     response, pos = frame.read_path_data(data, pos)
-    if state.path.on_response(response):
-        if state.path.challenge_is_small:  # §8.2.3: the address is proven, that a full datagram gets there is not
-            state.path.challenge = state.environment.random(8)
-            state.path.challenges_sent = 0
-        state.previous_path = None  # the new path works; what the old one would answer does not matter
-    elif state.previous_path is not None and state.previous_path.on_response(response) and not state.path.validated:
-        # §9.3.2: the peer is still where it was, and the new address has proven nothing
-        state.path, state.previous_path = state.previous_path, None
+    paths.on_response(state, response)
     return pos
 
 

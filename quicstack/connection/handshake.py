@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from quicstack.connection import lifecycle
+from quicstack.connection import lifecycle, paths
 from quicstack.connection.state import APPLICATION, HANDSHAKE, INITIAL, ConnectionState, Phase
 from quicstack.errors import TransportError, TransportErrorCode
 from quicstack.tls.client import ClientHandshake
@@ -17,6 +17,7 @@ from quicstack.transport.packet_space import PacketSpace
 from quicstack.transport.stream_table import StreamLimits
 from quicstack.wire.frame import HANDSHAKE_DONE, write_new_token
 from quicstack.wire.transport_parameters import (
+    PreferredAddress,
     TransportParameters,
     read_transport_parameters,
     write_transport_parameters,
@@ -129,9 +130,8 @@ def apply_peer_parameters(state: ConnectionState, data: bytes, now: float) -> No
     state.peer_parameters = parameters
     state.recovery.max_ack_delay = parameters.max_ack_delay
     state.outbox.reset_stream_at = parameters.reset_stream_at
-    if parameters.max_udp_payload_size < state.max_datagram_size:
-        state.max_datagram_size = parameters.max_udp_payload_size
-        state.recovery.set_max_datagram_size(state.max_datagram_size)
+    state.path.mtu.limit(parameters.max_udp_payload_size)
+    paths.apply_size(state)
     limits = StreamLimits(
         parameters.initial_max_stream_data_bidi_local,
         parameters.initial_max_stream_data_bidi_remote,
@@ -143,7 +143,18 @@ def apply_peer_parameters(state: ConnectionState, data: bytes, now: float) -> No
     if parameters.stateless_reset_token is not None:
         state.peer_cids.current.reset_token = parameters.stateless_reset_token
         state.peer_cids.tokens_changed = True
+    if parameters.preferred_address is not None:
+        _take_preferred_cid(state, parameters.preferred_address)
     lifecycle.restart_idle_timer(state, now)
+
+
+def _take_preferred_cid(state: ConnectionState, preferred: PreferredAddress) -> None:
+    """RFC 9000 §18.2, §5.1.1: its connection ID has number 1, and a server without IDs has none to give."""
+    if not state.peer_cids.current.cid:
+        raise TransportError(
+            TransportErrorCode.TRANSPORT_PARAMETER_ERROR, "preferred_address of a server with zero-length IDs"
+        )
+    state.peer_cids.add(1, 0, preferred.connection_id, preferred.stateless_reset_token)
 
 
 def _authenticate_cids(state: ConnectionState, parameters: TransportParameters) -> None:
@@ -194,6 +205,7 @@ def confirm(state: ConnectionState, now: float) -> None:
     state.recovery.peer_completed_address_validation = True
     state.outbox.state_changed = True
     discard_keys(state, HANDSHAKE, now)
+    paths.prefer(state, now)
 
 
 def discard_keys(state: ConnectionState, index: int, now: float) -> None:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import hmac
 
-from quicstack.connection import handshake, key_update, lifecycle
+from quicstack.connection import handshake, key_update, lifecycle, paths
 from quicstack.connection.frames import FLAGS, HANDLERS, IS_ELICITING, IS_NO_PROBE, ack_frequency, unknown_frame
 from quicstack.connection.state import APPLICATION, HANDSHAKE, INITIAL, SPACE_NAMES, ConnectionState, Phase
 from quicstack.errors import ConnectionClosed, TransportError, TransportErrorCode
 from quicstack.train import Path, Train
 from quicstack.transport.packet_protection import SAMPLE_LENGTH, InvalidTag, retry_integrity_tag
 from quicstack.transport.packet_space import MAX_WAITING, MAX_WAITING_BYTES, PacketSpace, WaitingPacket
-from quicstack.transport.path import PathState
 from quicstack.wire.frame import ACK_FREQUENCY, read_frame_type
 from quicstack.wire.packet import (
     FIXED_BIT,
@@ -44,7 +43,7 @@ def receive(state: ConnectionState, train: Train, now: float) -> None:
     counters.bytes_received += len(train.data)
     if lifecycle.is_over(state) and state.phase is not Phase.CLOSING:
         return
-    path = _path_of(state, train.path)
+    path = paths.path_of(state, train.path)
     if path is None:
         state.trace.packet_dropped(now, "unknown", len(train.data), "unknown_path")
         return
@@ -73,45 +72,6 @@ def receive(state: ConnectionState, train: Train, now: float) -> None:
     if state.outbox.touched:
         state.streams.forget_finished()
     state.outbox.ring()
-
-
-# -- paths -------------------------------------------------------------------------------------------------------------
-
-
-def _path_of(state: ConnectionState, address: Path) -> PathState | None:
-    """The path a datagram came on; None if it cannot belong to this connection (RFC 9000 §9)."""
-    current = state.path
-    if address == current.address:
-        return current
-    if state.is_client:
-        # §9: only clients migrate; the server's address is the one we chose. Ours may be named differently.
-        return current if address.remote == current.address.remote else None
-    if not state.handshake_complete:
-        return None  # §9: no migration before the handshake is confirmed
-    if state.previous_path is not None and state.previous_path.address == address:
-        return state.previous_path
-    return PathState(address, validated=False)
-
-
-def _maybe_migrate(state: ConnectionState, path: PathState, now: float) -> None:
-    """RFC 9000 §9.3: the newest packet came from another address, so the peer has moved (or its NAT has)."""
-    old = state.path
-    if path.address.remote[0] != old.address.remote[0]:
-        state.recovery.reset_path(now)  # §9.4: a port that changes is most likely a NAT, and the path the same
-    if not path.validated:
-        path.challenge = state.environment.random(8)
-        path.challenges_sent = 0
-        path.challenge_deadline = None
-    if old.validated:
-        old.challenge = state.environment.random(8)  # §9.3.3: if it is still alive, the change was forged
-        old.challenges_sent = 0
-        old.challenge_deadline = None
-        state.previous_path = old
-    elif path is state.previous_path:
-        state.previous_path = None
-    state.path = path
-    if path.address.remote != old.address.remote:
-        state.peer_cids.rotate()  # §9.5: not the same ID on two paths, if there is another
 
 
 # -- datagrams with long headers ---------------------------------------------------------------------------------------
@@ -333,7 +293,7 @@ def _process(
     path = state.rx_path
     if path is not state.path and flags & IS_NO_PROBE and number == space.acks.largest:  # noqa: SIM102
         if path is not None and not state.phase.is_over:
-            _maybe_migrate(state, path, now)
+            paths.on_moved_packet(state, path, now)
 
 
 def _drop(state: ConnectionState, name: str, size: int, trigger: str) -> None:

@@ -8,13 +8,25 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any
 
+from quicstack.connection import paths
 from quicstack.connection.state import APPLICATION, HANDSHAKE, INITIAL, ConnectionState
 from quicstack.recovery.sent_packet import SentPacket
 from quicstack.transport.outbox import SentValue
 from quicstack.transport.packet_space import PacketSpace
 from quicstack.transport.stream import Stream
 
-__all__ = ["ACK", "CRYPTO", "STREAM", "VALUE", "Record", "on_acked", "on_lost", "queue_probe", "send_again"]
+__all__ = [
+    "ACK",
+    "CRYPTO",
+    "MTU_PROBE",
+    "STREAM",
+    "VALUE",
+    "Record",
+    "on_acked",
+    "on_lost",
+    "queue_probe",
+    "send_again",
+]
 
 Record = tuple[Any, ...]
 
@@ -26,6 +38,8 @@ CRYPTO = 2
 """(CRYPTO, start, stop), of the packet's own space."""
 ACK = 3
 """(ACK, largest): not sent again, but what it reports need not be reported again once it is acknowledged (§13.2.4)."""
+MTU_PROBE = 4
+"""(MTU_PROBE, path_mtu): nothing to send again; it proves a size or does not (RFC 9000 §14.4)."""
 
 # PADDING, PING, PATH_CHALLENGE, PATH_RESPONSE, DATAGRAM and CONNECTION_CLOSE leave no record: never sent again.
 
@@ -50,6 +64,8 @@ def on_acked(state: ConnectionState, space: PacketSpace, packets: list[SentPacke
                 space.acks.on_ack_acked(record[1])
             elif kind == CRYPTO:
                 space.crypto.outgoing.on_acked(record[1], record[2])
+            elif kind == MTU_PROBE:
+                paths.on_probe_acked(state, record[1], packet.size)
             else:
                 _value_acked(state, record[1], packet.packet_number)
     if stream is not None:
@@ -80,7 +96,10 @@ def on_lost(state: ConnectionState, space: PacketSpace, packets: list[SentPacket
     """These packets are lost: their content goes out again, except what is of no use any more."""
     state.counters.packets_lost += len(packets)
     for packet in packets:
-        send_again(state, space, packet)
+        if packet.is_mtu_probe:
+            packet.frames[0][1].on_probe_lost(packet.size)
+        else:
+            send_again(state, space, packet)
 
 
 def queue_probe(state: ConnectionState) -> None:

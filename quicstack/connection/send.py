@@ -5,9 +5,9 @@ There is no second place that answers "is there something to send?": a packet is
 
 from __future__ import annotations
 
-from quicstack.connection import handshake, key_update, lifecycle, retransmission
+from quicstack.connection import handshake, key_update, lifecycle, paths, retransmission
 from quicstack.connection.packing import fill_packet, fill_path_frames
-from quicstack.connection.retransmission import STREAM, Record
+from quicstack.connection.retransmission import MTU_PROBE, STREAM, Record
 from quicstack.connection.state import APPLICATION, INITIAL, SPACE_NAMES, ConnectionState, Phase
 from quicstack.recovery.sent_packet import SentPacket
 from quicstack.train import Train
@@ -43,10 +43,11 @@ def next_train(state: ConnectionState, now: float) -> Train | None:
         return None
     if state.outbox.touched:
         state.streams.forget_finished()
-    if state.previous_path is not None and state.handshake_complete:
-        train = _probe_datagram(state, state.previous_path, now)
-        if train is not None:
-            return train
+    for path in state.other_paths:
+        if path.response is not None or (path.challenge is not None and path.challenge_deadline is None):
+            train = _probe_datagram(state, path, now)
+            if train is not None:
+                return train
     if state.spaces[0].seal_keys is not None or state.spaces[1].seal_keys is not None:
         return _handshake_datagram(state, now)
     if state.spaces[APPLICATION].seal_keys is not None:
@@ -127,10 +128,15 @@ def _header(state: ConnectionState, space: PacketSpace, length: int, pn_length: 
     number = space.next_packet_number
     dcid = state.peer_cids.current.cid
     if space.index == APPLICATION:
-        return _short_prefix(state, dcid, pn_length) + (number & ((1 << 8 * pn_length) - 1)).to_bytes(pn_length, "big")
+        return _short_header(state, space, dcid, pn_length)
     token = state.token if space.index == INITIAL else b""
     scid = state.local_cids.first
     return write_long_header(state.version, LONG_TYPES[space.index], dcid, scid, token, length, number, pn_length)
+
+
+def _short_header(state: ConnectionState, space: PacketSpace, dcid: bytes, pn_length: int) -> bytes:
+    number = space.next_packet_number & ((1 << 8 * pn_length) - 1)
+    return _short_prefix(state, dcid, pn_length) + number.to_bytes(pn_length, "big")
 
 
 def _short_prefix(state: ConnectionState, dcid: bytes, pn_length: int) -> bytes:
@@ -143,6 +149,10 @@ def _short_prefix(state: ConnectionState, dcid: bytes, pn_length: int) -> bytes:
 def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot path
     """As many full packets as window, pacer and path allow, and at most one shorter packet at their end."""
     path = state.path
+    if path.validated and state.handshake_confirmed and (larger := path.mtu.next_probe(now)):
+        train = _mtu_probe(state, path, larger, now)
+        if train is not None:
+            return train
     size = state.max_datagram_size
     budget = path.budget()
     recovery = state.recovery
@@ -285,10 +295,13 @@ def _launch(state: ConnectionState, path: PathState, data: bytes, segment: int, 
 def _probe_datagram(state: ConnectionState, path: PathState, now: float) -> Train | None:
     """RFC 9000 §8.2, §9.3.3: PATH_CHALLENGE and PATH_RESPONSE and nothing else, on any path."""
     out: list[bytes] = []
-    size = min(state.max_datagram_size, path.budget())
+    size = min(MIN_INITIAL_DATAGRAM, path.budget())
     space = state.spaces[APPLICATION]
+    dcid = state.peer_cids.current.cid if path is state.path else paths.cid_for(state, path)
+    if dcid is None or space.seal_keys is None:
+        return None
     pn_length = packet_number_length(space.next_packet_number, space.largest_acked)
-    header = _header(state, space, 0, pn_length)
+    header = _short_header(state, space, dcid, pn_length)
     room = size - len(header) - AEAD_TAG_LENGTH
     room -= fill_path_frames(state, path, room, out)
     path.pad_next = False
@@ -299,11 +312,31 @@ def _probe_datagram(state: ConnectionState, path: PathState, now: float) -> Trai
     payload = b"".join(out)
     number = space.next_packet_number
     space.next_packet_number = number + 1
-    assert space.seal_keys is not None
     data = space.seal_keys.seal(header, pn_length, number, payload)
     # Not in flight: a probe of a path says nothing about congestion on the path used so far.
     _note_sent(state, space, number, payload, len(data), False, False, (), now, 0)
     return _launch(state, path, data, len(data), 1, 0)
+
+
+def _mtu_probe(state: ConnectionState, path: PathState, size: int, now: float) -> Train | None:
+    """RFC 9000 §14.4: PING and PADDING of a size that the path may not carry; a train of its own."""
+    recovery = state.recovery
+    if recovery.congestion_controller.congestion_window - recovery.bytes_in_flight < size:
+        return None
+    space = state.spaces[APPLICATION]
+    pn_length = packet_number_length(space.next_packet_number, space.largest_acked)
+    header = _header(state, space, 0, pn_length)
+    payload = b"\x01" + bytes(size - len(header) - AEAD_TAG_LENGTH - 1)
+    number = space.next_packet_number
+    assert space.seal_keys is not None
+    data = space.seal_keys.seal(header, pn_length, number, payload)
+    space.next_packet_number = number + 1
+    # Without an ECN mark: when it is lost for its size, that says nothing about marks.
+    packet = SentPacket(number, now, size, True, True, ((MTU_PROBE, path.mtu),), 0, is_mtu_probe=True)
+    recovery.on_packet_sent(APPLICATION, packet, now)
+    path.mtu.on_probe_sent(size)
+    state.trace.packet_sent(now, SPACE_NAMES[APPLICATION], number, size, payload)
+    return _launch(state, path, data, size, 1, 0)
 
 
 def _close_datagram(state: ConnectionState, now: float) -> Train | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,9 +21,10 @@ from quicstack.transport.flow_control import MemoryBudget, ReceiveWindow
 from quicstack.transport.outbox import Outbox, SentValue
 from quicstack.transport.packet_space import PacketSpace
 from quicstack.transport.path import PathState
+from quicstack.transport.path_mtu import PathMtu, largest_datagram
 from quicstack.transport.stream_table import StreamLimits, StreamTable
 from quicstack.wire import frame
-from quicstack.wire.transport_parameters import TransportParameters
+from quicstack.wire.transport_parameters import PreferredAddress, TransportParameters
 from quicstack.wire.version import QUIC_V1, VERSIONS
 
 __all__ = ["Identity", "new_state", "token_key"]
@@ -106,7 +108,15 @@ def new_state(
         peer_cids=PeerConnectionIds(identity.peer_cid, configuration.active_connection_id_limit, outbox),
         datagrams_in=DatagramQueue(configuration.datagram_buffer),
         datagrams_out=DatagramQueue(configuration.datagram_buffer),
-        path=PathState(path, validated=is_client or identity.address_validated),
+        path=PathState(
+            path,
+            PathMtu(
+                configuration.max_datagram_size,
+                configuration.max_probed_datagram_size or largest_datagram(path.remote[0]),
+                enabled=configuration.path_mtu_discovery,
+            ),
+            validated=is_client or identity.address_validated,
+        ),
         original_dcid=identity.original_dcid,
         retry_scid=identity.retry_scid,
         new_token=identity.new_token,
@@ -115,10 +125,28 @@ def new_state(
         max_datagram_size=configuration.max_datagram_size,
         peer_scid=None if is_client else identity.peer_cid,
     )
+    _offer_preferred_address(state, identity)
     state.ping = SentValue(lambda: b"\x01")
     state.data_blocked = SentValue(lambda: _write_data_blocked(state))
     state.outbox.max_data = SentValue(lambda: _write_max_data(state))
     return state
+
+
+def _offer_preferred_address(state: ConnectionState, identity: Identity) -> None:
+    """RFC 9000 §18.2: its connection ID has the sequence number 1."""
+    settings = state.configuration
+    if state.is_client or not (settings.preferred_ipv4 or settings.preferred_ipv6):
+        return
+    ipv4, ipv6 = settings.preferred_ipv4 or ("0.0.0.0", 0), settings.preferred_ipv6 or ("::", 0)
+    cid = state.local_cids.reserve()
+    state.local_parameters.preferred_address = PreferredAddress(
+        ipaddress.IPv4Address(ipv4[0]).packed,
+        ipv4[1],
+        ipaddress.IPv6Address(ipv6[0]).packed,
+        ipv6[1],
+        cid,
+        stateless_reset_token(identity.reset_key, cid),
+    )
 
 
 def _local_parameters(
@@ -143,6 +171,7 @@ def _local_parameters(
             if configuration.min_ack_delay is None
             else min(configuration.min_ack_delay, configuration.max_ack_delay)
         ),
+        disable_active_migration=configuration.disable_active_migration,
         reset_stream_at=configuration.reset_stream_at,
     )
     if not is_client:

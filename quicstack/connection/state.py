@@ -105,7 +105,7 @@ class ConnectionState:
     original_dcid: bytes
     local_parameters: TransportParameters
     max_datagram_size: int
-    """Of our packets: what the configuration says, but no more than the peer takes (§18.2). Written by handshake."""
+    """Of our packets: as configured, no more than the peer takes (§18.2) or the path carries (§14). By paths."""
     tls: ClientHandshake | ServerHandshake | None = None  # handshake
     counters: Counters = field(default_factory=Counters)
     key_phase: KeyPhase = field(default_factory=KeyPhase)
@@ -128,10 +128,15 @@ class ConnectionState:
     rx_space: PacketSpace | None = None
     rx_path: PathState | None = None
     rx_dcid: bytes = b""
-    previous_path: PathState | None = None
-    """After a change of the peer's address: the path before, probed so that a spoofed change is undone (§9.3.2)."""
     internal_error: BaseException | None = None
     """A defect of ours that closed the connection, for the driver's log."""
+
+    # paths
+    other_paths: list[PathState] = field(default_factory=list)
+    """Paths besides the one in use, a few."""
+    fallback: PathState | None = None
+    """After a change of the peer's address: the path before, probed so that a spoofed change is undone (§9.3.2)."""
+    is_at_preferred_address: bool = False
 
     # send
     ack_only_since_ping: int = 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from quicstack.connection import lifecycle, retransmission
+from quicstack.connection import lifecycle, paths, retransmission
 from quicstack.connection.state import SPACE_NAMES, ConnectionState, Phase
 from quicstack.errors import ConnectionTimeout
-from quicstack.transport.path import MAX_CHALLENGES
 
 __all__ = ["handle_timeout", "next_timeout"]
+
+BLACK_HOLE_TIMEOUTS = 2
+"""Probe timeouts in a row, after which nothing larger than the base is sent (RFC 8899 §4.3)."""
 
 
 def next_timeout(state: ConnectionState) -> float | None:
@@ -22,8 +24,7 @@ def next_timeout(state: ConnectionState) -> float | None:
         candidates.append(state.started_at + state.configuration.handshake_timeout)
     candidates += [space.acks.ack_deadline for space in state.spaces]
     candidates.append(state.path.challenge_deadline)
-    if state.previous_path is not None:
-        candidates.append(state.previous_path.challenge_deadline)
+    candidates += [path.challenge_deadline for path in state.other_paths]
     for candidate in candidates:
         if candidate is not None and (earliest is None or candidate < earliest):
             earliest = candidate
@@ -62,7 +63,10 @@ def handle_timeout(state: ConnectionState, now: float) -> None:
     timer = state.recovery.loss_detection_timer
     if timer is not None and now >= timer:
         _on_loss_detection_timeout(state, now)
-    _check_path(state, now)
+    if not paths.check_timeouts(state, now):
+        # §9.3.2: nowhere is left that is known to be the peer's
+        lifecycle.discard(state, now, ConnectionTimeout("the peer's new address was never proven"))
+        return
     state.outbox.ring()
 
 
@@ -75,24 +79,7 @@ def _on_loss_detection_timeout(state: ConnectionState, now: float) -> None:
     if probes is None:
         return
     state.probe_space, state.probes = probes
+    if state.recovery.pto_count == BLACK_HOLE_TIMEOUTS:
+        paths.lower_size(state)
     retransmission.queue_probe(state)
     state.trace.metrics_updated(now, state.recovery)
-
-
-def _check_path(state: ConnectionState, now: float) -> None:
-    """RFC 9000 §8.2.4: repeat a challenge, or give the path up."""
-    for path in (state.path, state.previous_path):
-        if path is None or path.challenge_deadline is None or now < path.challenge_deadline:
-            continue
-        path.challenge_deadline = None
-        if path.challenges_sent < MAX_CHALLENGES:
-            continue
-        path.challenge = None
-        if path is state.previous_path:
-            state.previous_path = None
-        elif state.previous_path is not None and state.previous_path.validated:
-            state.path, state.previous_path = state.previous_path, None
-        elif not path.validated:
-            # §9.3.2: nowhere is left that is known to be the peer's
-            lifecycle.discard(state, now, ConnectionTimeout("the peer's new address was never proven"))
-            return

@@ -8,11 +8,12 @@ form: the loss detection timer is not set and reset per packet, it is computed w
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from math import inf
 
-from quicstack.recovery.congestion.controller import AckEvent, CongestionControllerFactory
+from quicstack.recovery.congestion.controller import AckEvent, CongestionController, CongestionControllerFactory
 from quicstack.recovery.congestion.window import initial_window
-from quicstack.recovery.ecn import ECT0, EcnCounts, EcnState
+from quicstack.recovery.ecn import ECT0, EcnCounts, EcnState, EcnValidation
 from quicstack.recovery.pacer import Pacer
 from quicstack.recovery.persistent_congestion import PersistentCongestion, kPersistentCongestionThreshold
 from quicstack.recovery.results import AckResult, Metrics, Timeout
@@ -20,7 +21,7 @@ from quicstack.recovery.rtt import RttEstimator, kGranularity, kInitialRtt
 from quicstack.recovery.sent_packet import SentPacket
 from quicstack.recovery.space import AckRange, Space, SpaceState, loss_time_and_space
 
-__all__ = ["Recovery"]
+__all__ = ["PathRecovery", "Recovery"]
 
 HANDSHAKE, APPLICATION = int(Space.HANDSHAKE), int(Space.APPLICATION)  # plain ints: looked at for every ACK
 
@@ -35,6 +36,15 @@ MAX_TRAIN = 64_000
 
 PROBES = 2
 """RFC 9002 §6.2.4: two datagrams, so that one loss does not cost another timeout."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathRecovery:
+    """What recovery knows of one path alone: kept when the path is left, given back on return (RFC 9000 §9.4)."""
+
+    rtt: RttEstimator
+    congestion_controller: CongestionController
+    ecn: EcnValidation
 
 
 class Recovery:
@@ -348,8 +358,12 @@ class Recovery:
         self.reset_path(now)
         return discarded
 
-    def reset_path(self, now: float) -> None:
-        """The connection moved to a new path: its RTT and its congestion are unknown (RFC 9000 §9.4).
+    def path(self) -> PathRecovery:
+        """What is known of the path in use, to be kept while it is left. ``reset_path`` must follow."""
+        return PathRecovery(self.rtt, self.congestion_controller, self.ecn.validation)
+
+    def reset_path(self, now: float, known: PathRecovery | None = None) -> None:
+        """The connection moved to a new path: its RTT and its congestion are unknown (RFC 9000 §9.4), unless ``known``.
 
         Packets of the old path can still be acknowledged and lost, but no longer count for anything else.
         """
@@ -357,11 +371,15 @@ class Recovery:
             for packet in state.sent_packets.values():
                 packet.in_flight = False
         self._path_start = now
-        self.rtt.reset(self._initial_rtt)
-        self.congestion_controller = self._factory(self.max_datagram_size)
+        self.rtt = known.rtt if known is not None else RttEstimator(self._initial_rtt)
+        self.congestion_controller = (
+            known.congestion_controller if known is not None else self._factory(self.max_datagram_size)
+        )
         self.pacer = Pacer(exact_timers=self._exact_timers)
         self._rate_is_stale = True
         self.ecn.restart()
+        if known is not None and known.ecn is EcnValidation.FAILED:
+            self.ecn.validation = known.ecn
         self._persistent_congestion.reset()
         self.bytes_in_flight = self._flight_at_last_send = 0
         self.pto_count = 0

@@ -61,6 +61,14 @@ class LocalConnectionIds:
             self._frames[sequence] = value
             self._outbox.push(value)
 
+    def reserve(self) -> bytes:
+        """An ID that goes out in a transport parameter and not in a frame (§5.1.1: preferred_address has number 1)."""
+        cid = self._generate()
+        self.active[self._next] = cid
+        self._added.append(cid)
+        self._next += 1
+        return cid
+
     def _write(self, sequence: int, cid: bytes) -> bytes | None:
         if sequence not in self.active:
             return None
@@ -101,14 +109,15 @@ class PeerConnectionId:
 
 
 class PeerConnectionIds:
-    """IDs the peer has issued; ``current`` is on our packets."""
+    """IDs the peer has issued: ``current`` is on our packets, ``elsewhere`` on those to other paths."""
 
-    __slots__ = ("_limit", "_outbox", "_retire_prior_to", "_retired", "_retiring", "_seen", "current", "spare",
-                 "tokens_changed")  # fmt: skip
+    __slots__ = ("_limit", "_outbox", "_retire_prior_to", "_retired", "_retiring", "_seen", "current", "elsewhere",
+                 "spare", "tokens_changed")  # fmt: skip
 
     def __init__(self, first: bytes, limit: int, outbox: Outbox) -> None:
         self.current = PeerConnectionId(0, first)
         self.spare: list[PeerConnectionId] = []
+        self.elsewhere: list[PeerConnectionId] = []
         self._limit = limit
         self._outbox = outbox
         self._retire_prior_to = 0
@@ -121,7 +130,7 @@ class PeerConnectionIds:
     @property
     def reset_tokens(self) -> list[bytes]:
         """Tokens by which a stateless reset is recognised: of IDs in use, not of spare or retired ones (§10.3.1)."""
-        return [] if self.current.reset_token is None else [self.current.reset_token]
+        return [known.reset_token for known in (self.current, *self.elsewhere) if known.reset_token is not None]
 
     def replace_first(self, cid: bytes) -> None:
         """The peer chose its Source Connection ID (§7.2), or a Retry did."""
@@ -148,10 +157,11 @@ class PeerConnectionIds:
         if retire_prior_to > self._retire_prior_to:
             self._retire_prior_to = retire_prior_to
             self._retire_old()
-        if 1 + len(self.spare) > self._limit:
+        active = 1 + len(self.spare) + len(self.elsewhere)
+        if active > self._limit:
             self._fail(
                 TransportErrorCode.CONNECTION_ID_LIMIT_ERROR,
-                f"{1 + len(self.spare)} connection IDs are active, {self._limit} are allowed",
+                f"{active} connection IDs are active, {self._limit} are allowed",
             )
 
     def _retire_old(self) -> None:
@@ -163,6 +173,8 @@ class PeerConnectionIds:
             else:
                 keep.append(known)
         self.spare = keep
+        for known in [known for known in self.elsewhere if known.sequence < self._retire_prior_to]:
+            self.release(known)
         if self.current.sequence < self._retire_prior_to:
             if not self.spare:
                 self._fail(TransportErrorCode.CONNECTION_ID_LIMIT_ERROR, "every connection ID was asked back")
@@ -176,6 +188,28 @@ class PeerConnectionIds:
         self.current = self.spare.pop(0)
         self._retire(old)
         return True
+
+    def take(self, sequence: int | None = None) -> PeerConnectionId | None:
+        """An unused ID for another path (§9.5), that of a number if one is wanted. None when there is none."""
+        for index, known in enumerate(self.spare):
+            if sequence is None or known.sequence == sequence:
+                self.elsewhere.append(self.spare.pop(index))
+                self.tokens_changed = True
+                return known
+        return None
+
+    def switch(self, known: PeerConnectionId) -> None:
+        """Another path is the one in use now, and its ID the current one."""
+        if known is not self.current:
+            self.elsewhere.remove(known)
+            self.elsewhere.append(self.current)
+            self.current = known
+
+    def release(self, known: PeerConnectionId) -> None:
+        """The path that used this ID is left for good: retire it (§5.1.2), unless that has happened."""
+        if known in self.elsewhere:
+            self.elsewhere.remove(known)
+            self._retire(known.sequence)
 
     def _retire(self, sequence: int) -> None:
         self._seen.pop(sequence, None)

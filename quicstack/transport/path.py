@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from quicstack.train import Path
+from dataclasses import dataclass
+from enum import Enum
 
-__all__ = ["MAX_CHALLENGES", "PathState"]
+from quicstack.recovery.loss import PathRecovery
+from quicstack.train import Path
+from quicstack.transport.connection_ids import PeerConnectionId
+from quicstack.transport.path_mtu import PathMtu
+
+__all__ = ["MAX_CHALLENGES", "Migration", "MigrationOutcome", "PathState"]
 
 AMPLIFICATION = 3
 """RFC 9000 §8.1: bytes that may be sent for each byte received, until the address is validated."""
@@ -12,14 +18,41 @@ MAX_CHALLENGES = 3
 """PATH_CHALLENGE frames sent before a path counts as failed (§8.2.4)."""
 
 
+class MigrationOutcome(Enum):
+    """How far a migration of ours has come (§9.2)."""
+
+    VALIDATING = "validating"
+    MOVED = "moved"
+    FAILED = "failed"
+
+
+@dataclass(slots=True)
+class Migration:
+    """A move to another path that this client has begun."""
+
+    path: Path
+    outcome: MigrationOutcome = MigrationOutcome.VALIDATING
+
+
 class PathState:
-    """Counters of one path, and the challenge that validates it (§8.2)."""
+    """Counters of one path, the challenge that validates it (§8.2), and what else belongs to it alone."""
 
     __slots__ = ("address", "bytes_received", "bytes_sent", "challenge", "challenge_deadline",
-                 "challenge_is_small", "challenges_sent", "pad_next", "response", "validated")  # fmt: skip
+                 "challenge_is_small", "challenges_sent", "cid", "left_at", "migration", "mtu", "pad_next", "recovery",
+                 "response", "validated", "wants_move")  # fmt: skip
 
-    def __init__(self, address: Path, *, validated: bool) -> None:
+    def __init__(self, address: Path, mtu: PathMtu, *, validated: bool) -> None:
         self.address = address
+        self.mtu = mtu
+        self.cid: PeerConnectionId | None = None
+        """The peer's ID on what we send here while this is not the path in use (§9.5)."""
+        self.recovery: PathRecovery | None = None
+        """Congestion control, RTT and ECN as they were when the path was left, at ``left_at``."""
+        self.left_at = 0.0
+        self.migration: Migration | None = None
+        """The client wants to move here when the path is proven."""
+        self.wants_move = False
+        """The peer sent more than probes to another address of ours: answer from it when the path is proven."""
         self.validated = validated
         self.bytes_received = 0
         self.bytes_sent = 0
@@ -40,6 +73,15 @@ class PathState:
         if self.validated:
             return 1 << 30
         return max(0, AMPLIFICATION * self.bytes_received - self.bytes_sent)
+
+    def start_challenge(self, data: bytes) -> None:
+        """Prove this path (§8.2.1) with ``data``, which nobody can guess."""
+        self.challenge = data
+        self.challenges_sent = 0
+        self.challenge_deadline = None
+
+    def stop_challenge(self) -> None:
+        self.challenge = self.challenge_deadline = None
 
     def on_response(self, data: bytes) -> bool:
         """PATH_RESPONSE (§8.2.3). True when it proves this path."""

@@ -58,10 +58,12 @@ def environment(seed: int) -> Environment:
 
 
 def server_configuration(**settings: object) -> Configuration:
+    settings = {"path_mtu_discovery": False, **settings}
     return Configuration(alpn_protocols=("test",), certificates=CertificateStore(certificate()), **settings)  # type: ignore[arg-type]
 
 
 def client_configuration(**settings: object) -> Configuration:
+    settings = {"path_mtu_discovery": False, **settings}
     return Configuration(alpn_protocols=("test",), trust=Trust.insecure(), server_name="localhost", **settings)  # type: ignore[arg-type]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from quicstack.simulator import (
     BulkTransfer,
+    Datagram,
     Delay,
     Direction,
     EcnBleach,
@@ -98,10 +99,63 @@ def test_a_path_that_spoils_ecn_is_used_without(codepoint: int) -> None:
 
 
 def test_packets_fit_every_path_that_quic_can_use() -> None:
-    """RFC 9000 §14: 1200 bytes of payload are always allowed."""
+    """RFC 9000 §14: 1200 bytes of payload are always allowed, and what is larger is a probe, three for each size."""
     limit = MtuLimit(1200 + 28)
     run(Delay(0.02), limit)
-    assert limit.lanes[Direction.FORWARD].dropped == 0
+    assert 3 <= limit.lanes[Direction.FORWARD].dropped <= 3 * 5
+
+
+@pytest.mark.conformance("MTU01")
+@pytest.mark.parametrize(("carries", "at_least"), [(1300, 1268), (1472, 1472), (1492, 1472)])
+def test_datagrams_grow_to_what_the_path_carries(carries: int, at_least: int) -> None:
+    """RFC 9000 §14.3, RFC 8899: few datagrams are larger than the path, and their loss slows nobody down."""
+    limit = MtuLimit(carries + 28)
+    _, client, server = run(Delay(0.005), Queue(2000, rate=4e6), limit)
+    for host, direction in ((client, Direction.FORWARD), (server, Direction.BACKWARD)):
+        (connection,) = host.endpoint.connections
+        assert at_least <= connection.stats().max_datagram_size <= min(carries, 1472)
+        assert limit.lanes[direction].dropped <= 3 * 5
+        assert connection.stats().counters.packets_lost <= limit.lanes[direction].dropped
+
+
+class Shrinks(Node):
+    """A path whose limit changes at a time, and says so to nobody."""
+
+    def __init__(self, at: float, size: int) -> None:
+        super().__init__()
+        self.at = at
+        self.size = size
+
+    def receive(self, datagram: Datagram) -> None:
+        if self.clock.now >= self.at and len(datagram.data) > self.size:
+            self.drop(datagram)
+        else:
+            self.forward(datagram)
+
+
+@pytest.mark.conformance("MTU01")
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("size", [1200, 1400])
+def test_a_path_that_shrinks_in_the_middle(size: int, seed: int) -> None:
+    """RFC 8899 §4.3: a black hole is noticed, what fell into it goes out again in packets that fit."""
+    shrinks = Shrinks(0.4, size)
+    _, client, _ = run(Delay(0.02), Loss(0.01), Queue(50, rate=10e6), shrinks, seed=seed)
+    assert shrinks.lanes[Direction.FORWARD].dropped > 0
+    (connection,) = client.endpoint.connections
+    assert connection.stats().max_datagram_size <= size
+
+
+@pytest.mark.conformance("MTU02")
+def test_a_path_that_shrinks_below_every_datagram() -> None:
+    """RFC 9000 §14.2: nothing gets through, so what is still sent is a few probes, and the connection ends."""
+    client, at_client, server, _ = hosts(max_idle_timeout=5.0)
+    shrinks = Shrinks(0.3, 600)
+    simulation = Simulation([client, Delay(0.02), Queue(50, rate=10e6), shrinks, server])
+    simulation.run(until=lambda: simulation.now >= 2.0)
+    dropped = shrinks.lanes[Direction.FORWARD].dropped
+    simulation.run(until=lambda: not client.endpoint.connections, limit=100.0)
+    assert at_client.connection is not None and at_client.connection.closed is not None
+    assert shrinks.lanes[Direction.FORWARD].dropped - dropped <= 20
 
 
 def test_a_round_trip_of_two_weeks() -> None:
