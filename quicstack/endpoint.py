@@ -304,7 +304,6 @@ class Endpoint:
         self.counters.send_errors += 1
         if self._last_sent is not None and self._last_sent[0] is train:
             self._last_sent[1].send_failed(error, train.segment_size, now)
-            self._after(self._last_sent[1])
         elif not self._server:  # told late, by the socket; a server has too many connections to look for the one
             for connection in self._connections:
                 if connection.path == train.path:
