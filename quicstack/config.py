@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from quicstack.errors import ConfigurationError
+from quicstack.errors import ConfigurationError, EchRejected
 from quicstack.observe.trace import Trace
 from quicstack.recovery.congestion.controller import CongestionController
 from quicstack.recovery.congestion.cubic import Cubic
@@ -58,6 +58,11 @@ class Configuration:
     """Algorithms of RFC 8879 in which certificates may be sent and received, best first; none is fine."""
     cipher_suites: tuple[int, ...] = tuple(CIPHER_SUITES)
     groups: tuple[int, ...] = available_groups()
+    ech_config_list: bytes | None = None
+    """Client: the server's ECHConfigList, as the ``ech`` of its HTTPS record has it. With one that can be used the
+    ClientHello is encrypted (RFC 9849), and a server that refuses that fails the connection with ``EchRejected``."""
+    ech_grease: bool = True
+    """Client: without such a list, send random bytes where it would be (RFC 9849 §6.2)."""
     keylog: Callable[[str], None] | None = None
     """Called with each line of the key log (RFC 9850). Whoever has them can read the traffic."""
 
@@ -189,4 +194,14 @@ class Configuration:
             client_trust=self.client_trust,
             certificate_compression=self.certificate_compression,
             keylog=self.keylog,
+            ech_config_list=self.ech_config_list,
+            ech_grease=self.ech_grease,
         )
+
+    def after_ech_rejection(self, error: EchRejected) -> Configuration:
+        """What to connect with once more after the server refused Encrypted ClientHello (RFC 9849 §6.1.6).
+
+        With the server's new list, or without one where the server has turned ECH off. Do it once: give up when the
+        second attempt is refused with a list again. ``error`` is what the first attempt raised.
+        """
+        return replace(self, ech_config_list=error.retry_configs)

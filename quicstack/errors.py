@@ -14,6 +14,7 @@ __all__ = [
     "ConfigurationError",
     "ConnectionClosed",
     "ConnectionTimeout",
+    "EchRejected",
     "MigrationFailed",
     "MigrationRefused",
     "QuicstackError",
@@ -142,6 +143,19 @@ class CertificateError(QuicstackError):
         self.check = check
         self.subject = subject
         self.alert = alert
+
+
+class EchRejected(QuicstackError):
+    """The server refused Encrypted ClientHello and proved to be ``public_name`` (RFC 9849 §6.1.6).
+
+    ``retry_configs`` is its new ECHConfigList for another attempt, on a new connection, once; None means that it has
+    turned ECH off. :meth:`quicstack.Configuration.after_ech_rejection` makes the configuration of that attempt.
+    """
+
+    def __init__(self, message: str, *, public_name: str, retry_configs: bytes | None) -> None:
+        super().__init__(message)
+        self.public_name = public_name
+        self.retry_configs = retry_configs
 
 
 class MigrationRefused(QuicstackError):

@@ -45,6 +45,8 @@ class Alert(IntEnum):
     UNKNOWN_PSK_IDENTITY = 115
     CERTIFICATE_REQUIRED = 116
     NO_APPLICATION_PROTOCOL = 120
+    ECH_REQUIRED = 121
+    """RFC 9849 §11.2."""
 
 
 def tls_error(alert: int, reason: str, cause: QuicstackError | None = None) -> TransportError:

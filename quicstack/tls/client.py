@@ -10,7 +10,7 @@
     WAIT_FINISHED   Recv Finished; Send [Certificate, CertificateVerify,] Finished      1-RTT keys
     CONNECTED       Recv NewSessionTicket
 
-PSK resumption, 0-RTT and ECH are not offered yet.
+Encrypted ClientHello is in :mod:`quicstack.tls.ech`. PSK resumption and 0-RTT are not offered yet.
 """
 
 from __future__ import annotations
@@ -27,6 +27,14 @@ from quicstack.tls.authentication import (
     read_certificate_request,
     write_certificate,
     write_certificate_verify,
+)
+from quicstack.tls.ech import (
+    EchOffer,
+    choose_ech_config,
+    grease_ech,
+    in_order_for_ech,
+    read_confirmation,
+    read_retry_configs,
 )
 from quicstack.tls.epoch import Epoch
 from quicstack.tls.extensions import (
@@ -47,7 +55,7 @@ from quicstack.tls.extensions import (
     write_supported_versions,
 )
 from quicstack.tls.groups import X25519MLKEM768, KeyExchange, generate, group_name
-from quicstack.tls.handshake import Handshake, HandshakeComplete, Message, PeerTransportParameters, Run
+from quicstack.tls.handshake import Handshake, HandshakeComplete, Message, Output, PeerTransportParameters, Run
 from quicstack.tls.key_schedule import CIPHER_SUITES, KeySchedule
 from quicstack.tls.messages import (
     LEGACY_VERSION,
@@ -75,6 +83,8 @@ class ClientHandshake(Handshake):
     """
 
     is_client = True
+    _ech: EchOffer | None = None
+    _retry_configs: bytes | None = None
 
     def _run(self) -> Run:
         hello, exchanges = self._send_client_hello()
@@ -83,6 +93,8 @@ class ClientHandshake(Handshake):
         demand = yield from self._wait_certificate(hello.extensions)
         yield from self._wait_certificate_verify()
         yield from self._wait_finished(schedule, server_secret)
+        if self._ech is not None and not self._ech.accepted:
+            raise self._ech.rejection(self._retry_configs)
         self._send_finished(schedule, client_secret, demand)
         yield from self._connected()
 
@@ -109,8 +121,38 @@ class ClientHandshake(Handshake):
             algorithms = write_compression_algorithms(settings.certificate_compression)
             extensions[ExtensionType.COMPRESS_CERTIFICATE] = algorithms
         hello = ClientHello(self.client_random, settings.cipher_suites, extensions)
-        self._send(Epoch.INITIAL, hello.write())
+        config = choose_ech_config(settings.ech_config_list)
+        if config is not None:
+            self._ech = EchOffer(config, self._random)
+            hello.extensions = in_order_for_ech(hello.extensions)
+        elif settings.ech_grease:
+            hello.extensions[ExtensionType.ENCRYPTED_CLIENT_HELLO] = grease_ech(hello, self._random)
+        self._send_hello(hello)
         return hello, exchanges
+
+    def _send_hello(self, hello: ClientHello) -> None:
+        """As it is, or inside another: then it counts in our transcript, and the other in that of the offer."""
+        data = hello.write()
+        self._transcript.add(data)
+        if self._ech is not None and self._ech.accepted is not False:
+            data = self._ech.seal(hello)
+        self._events.append(Output(Epoch.INITIAL, data))
+
+    def _judge_ech(self, server_hello: ServerHello, message: Message, hello: ClientHello) -> None:
+        """RFC 9849 §6.1.4. From a refusal on, it is the outer ClientHello that we sent, to the public name."""
+        extensions = server_hello.extensions
+        if self._ech is None:
+            if ExtensionType.ENCRYPTED_CLIENT_HELLO in extensions:
+                read_confirmation(extensions[ExtensionType.ENCRYPTED_CLIENT_HELLO])
+            return
+        if self._ech.accepted is False:
+            return
+        suite = CIPHER_SUITES[server_hello.cipher_suite]
+        if not self._ech.judge(server_hello, message.data, self._transcript, suite):
+            self._transcript = self._ech.outer_transcript
+            self.server_name = self._ech.config.public_name
+            self.client_random = self._ech.outer.random
+            hello.random, hello.extensions = self._ech.outer.random, self._ech.outer.extensions
 
     def _groups_to_share(self) -> tuple[int, ...]:
         """The best group; and if that is the hybrid, also the best classic one, for servers that do not know it."""
@@ -125,6 +167,7 @@ class ClientHandshake(Handshake):
         message = yield (HandshakeType.SERVER_HELLO,)
         server_hello = ServerHello.read(message.body)
         _check_server_hello(server_hello, hello)
+        self._judge_ech(server_hello, message, hello)
         if server_hello.is_hello_retry_request:
             retry_suite = server_hello.cipher_suite
             exchanges = self._answer_hello_retry_request(server_hello, message, hello, exchanges)
@@ -139,6 +182,7 @@ class ClientHandshake(Handshake):
                     f"ServerHello chose cipher suite {server_hello.cipher_suite:#06x} after a HelloRetryRequest "
                     f"with {retry_suite:#06x}, expected the same",
                 )
+            self._judge_ech(server_hello, message, hello)
         body = required("SH", server_hello.extensions, ExtensionType.KEY_SHARE)
         self.group, share = read_key_share_entry(body)
         if self.group not in exchanges:
@@ -178,7 +222,7 @@ class ClientHandshake(Handshake):
         self._transcript.choose_hash(CIPHER_SUITES[retry.cipher_suite].hash())
         self._transcript.replace_by_message_hash()
         self._transcript.add(message.data)
-        self._send(Epoch.INITIAL, hello.write())
+        self._send_hello(hello)
         return exchanges
 
     # WAIT_EE
@@ -192,6 +236,7 @@ class ClientHandshake(Handshake):
             raise tls_error(Alert.DECODE_ERROR, "EncryptedExtensions has a server_name with content, expected none")
         if ExtensionType.SUPPORTED_GROUPS in extensions:
             read_code_points(extensions[ExtensionType.SUPPORTED_GROUPS], ExtensionType.SUPPORTED_GROUPS)
+        self._retry_configs = read_retry_configs(extensions, self._ech)
         parameters = required("EE", extensions, ExtensionType.QUIC_TRANSPORT_PARAMETERS)
         self.alpn_protocol = self._selected_alpn(extensions)
         self._events.append(PeerTransportParameters(parameters))

@@ -106,6 +106,13 @@ class Transcript:
         self._hash: hashes.HashAlgorithm | None = None
         self._digest: hashes.Hash | None = None
 
+    def copy(self) -> Transcript:
+        """The same messages so far, to go on in another way."""
+        other = Transcript()
+        other._pending, other._hash = self._pending, self._hash
+        other._digest = None if self._digest is None else self._digest.copy()
+        return other
+
     def choose_hash(self, hash: hashes.HashAlgorithm) -> None:
         if self._digest is None:
             self._hash = hash

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
-from quicstack.errors import ConfigurationError
+from quicstack.errors import ConfigurationError, TransportError
 from quicstack.tls.certificate import CertificateKey, CertificateStore
 from quicstack.tls.compression import algorithm_name, available_compression
+from quicstack.tls.ech_config import read_ech_config_list
 from quicstack.tls.groups import available_groups, group_name
 from quicstack.tls.key_schedule import CIPHER_SUITES
 from quicstack.tls.server_name import ascii_name, parse_ip
@@ -32,6 +33,9 @@ class TlsSettings:
 
     ``client_certificate`` is what a client shows to a server that asks. A server asks if ``client_authentication`` says
     so, and believes those that ``client_trust`` accepts; any other certificate is refused even where it is optional.
+
+    With ``ech_config_list`` a client encrypts its ClientHello (RFC 9849); without one that it can use it sends random
+    bytes in that place if ``ech_grease`` says so.
     """
 
     alpn_protocols: tuple[str, ...]
@@ -46,6 +50,8 @@ class TlsSettings:
     client_trust: Trust | None = None
     certificate_compression: tuple[int, ...] = available_compression()
     keylog: Callable[[str], None] | None = field(default=None, compare=False)
+    ech_config_list: bytes | None = None
+    ech_grease: bool = False
 
     def __post_init__(self) -> None:
         if not self.alpn_protocols:
@@ -71,5 +77,10 @@ class TlsSettings:
         if (self.client_authentication == "none") != (self.client_trust is None):
             missing = "client_trust" if self.client_trust is None else "client_authentication"
             raise ConfigurationError(f"client_authentication and client_trust need each other: set {missing}")
+        if self.ech_config_list is not None:
+            try:
+                read_ech_config_list(self.ech_config_list)
+            except TransportError as error:
+                raise ConfigurationError(f"ech_config_list: {error.reason}") from None
         if self.server_name is not None and parse_ip(self.server_name) is None:
             ascii_name(self.server_name)
