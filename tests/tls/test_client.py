@@ -185,7 +185,27 @@ ALERTS: dict[str, tuple[int, Callable[[Any], Any], int, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", ALERTS)
+ROWS = {
+    "suite not offered": "TLS01",
+    "group without share": "TLS01",
+    "session id": "TLS01a",
+    "no ALPN": "C29a",
+    "other ALPN": "C30",
+    "no parameters": "C31a",
+    "share too long": "TLS05",
+    "zero share": "TLS05",
+    "empty chain": "TLS08",
+    "bad signature": "TLS09",
+    "PKCS1": "TLS09",
+    "SHA-1": "TLS09",
+}
+
+
+def marked(case: str) -> Any:
+    return pytest.param(case, marks=pytest.mark.conformance(ROWS[case])) if case in ROWS else case
+
+
+@pytest.mark.parametrize("case", [marked(case) for case in ALERTS])
 def test_alerts(wire: Any, case: str) -> None:
     target, change, code, reason = ALERTS[case]
     error = refuse(wire, target, change)
@@ -195,6 +215,7 @@ def test_alerts(wire: Any, case: str) -> None:
 ORDER = [T.SERVER_HELLO, T.ENCRYPTED_EXTENSIONS, T.CERTIFICATE, T.CERTIFICATE_VERIFY, T.FINISHED]
 
 
+@pytest.mark.conformance("TLS02a")
 @pytest.mark.parametrize("place", ORDER)
 @pytest.mark.parametrize("sent", [*ORDER, T.CLIENT_HELLO, T.COMPRESSED_CERTIFICATE, T.NEW_SESSION_TICKET, T.KEY_UPDATE])
 def test_only_the_next_message_is_taken(wire: Any, place: int, sent: int) -> None:
