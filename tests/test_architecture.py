@@ -91,7 +91,7 @@ WORLD_MODULES: dict[str, set[str]] = {
 LADDER: tuple[set[str], ...] = (
     {"state"},
     {"setup", "lifecycle", "paths"},
-    {"retransmission", "key_update"},
+    {"retransmission", "key_update", "versions"},
     {"handshake", "packing"},
     {"frames"},
     {"receive", "send", "timers"},

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from quicstack.connection import lifecycle, paths
+from quicstack.connection import lifecycle, paths, versions
 from quicstack.connection.state import APPLICATION, HANDSHAKE, INITIAL, ConnectionState, Phase
 from quicstack.errors import TransportError, TransportErrorCode
 from quicstack.tls.client import ClientHandshake
 from quicstack.tls.epoch import Epoch
 from quicstack.tls.handshake import HandshakeComplete, NewKeys, Output, PeerTransportParameters
 from quicstack.tls.server import ServerHandshake
+from quicstack.transport.crypto_stream import CryptoStream
 from quicstack.transport.outbox import SentValue
-from quicstack.transport.packet_protection import INITIAL_SUITE, PacketKeys, initial_secrets
+from quicstack.transport.packet_protection import PacketKeys
 from quicstack.transport.packet_space import PacketSpace
 from quicstack.transport.stream_table import StreamLimits
 from quicstack.wire.frame import HANDSHAKE_DONE, write_new_token
@@ -22,8 +23,9 @@ from quicstack.wire.transport_parameters import (
     read_transport_parameters,
     write_transport_parameters,
 )
+from quicstack.wire.version import Version
 
-__all__ = ["confirm", "discard_keys", "install_initial_keys", "receive_crypto", "restart_after_retry", "start"]
+__all__ = ["confirm", "discard_keys", "receive_crypto", "restart_after_retry", "restart_with_version", "start"]
 
 SPACE_OF_EPOCH = {Epoch.INITIAL: INITIAL, Epoch.HANDSHAKE: HANDSHAKE, Epoch.ONE_RTT: APPLICATION}
 EPOCH_NAMES = {INITIAL: "initial", HANDSHAKE: "handshake", APPLICATION: "1RTT"}
@@ -42,7 +44,7 @@ def start(state: ConnectionState, now: float) -> None:
         wall_time=state.environment.wall_time,
         transport_parameters=_parameters_callback(state, now),
     )
-    install_initial_keys(state, state.retry_scid or state.original_dcid)
+    versions.install_initial_keys(state, state.retry_scid or state.original_dcid)
     state.tls.start()
     advance(state, now)
 
@@ -57,13 +59,15 @@ def _parameters_callback(state: ConnectionState, now: float) -> Callable[[bytes 
     return transport_parameters
 
 
-def install_initial_keys(state: ConnectionState, dcid: bytes) -> None:
-    """RFC 9001 §5.2: keys that anyone can compute from the client's first Destination Connection ID."""
-    client, server = initial_secrets(state.version, dcid)
-    space = state.spaces[INITIAL]
-    ours, theirs = (client, server) if state.is_client else (server, client)
-    space.seal_keys = PacketKeys(INITIAL_SUITE, ours, state.version)
-    space.open_keys = PacketKeys(INITIAL_SUITE, theirs, state.version)
+def restart_with_version(state: ConnectionState, version: Version, now: float) -> None:
+    """RFC 9368 §2.1: a new attempt with another version in the same connection; the first left nothing anywhere."""
+    versions.give_up_version(state, version)
+    started_at = state.started_at
+    state.recovery.on_retry(now)
+    state.spaces[INITIAL].crypto = CryptoStream()
+    start(state, now)
+    state.started_at = started_at
+    state.outbox.ring()
 
 
 def restart_after_retry(state: ConnectionState, scid: bytes, token: bytes, now: float) -> None:
@@ -71,7 +75,7 @@ def restart_after_retry(state: ConnectionState, scid: bytes, token: bytes, now: 
     state.token = token
     state.retry_scid = scid
     state.peer_cids.replace_first(scid)
-    install_initial_keys(state, scid)
+    versions.install_initial_keys(state, scid)
     outgoing = state.spaces[INITIAL].crypto.outgoing
     outgoing.on_lost(0, outgoing.next)
     state.recovery.on_retry(now)
@@ -83,6 +87,8 @@ def receive_crypto(state: ConnectionState, space: PacketSpace, offset: int, data
     if space.index == APPLICATION and offset + len(data) > MAX_POST_HANDSHAKE:
         reason = f"more than {MAX_POST_HANDSHAKE} bytes of CRYPTO data after the handshake"
         raise TransportError(TransportErrorCode.CRYPTO_BUFFER_EXCEEDED, reason, 0x06)
+    if space.index == INITIAL:
+        state.version_settled = True
     ordered = space.crypto.receive(offset, data)
     if ordered and state.tls is not None:
         state.tls.receive(space.epoch, ordered)
@@ -127,6 +133,7 @@ def apply_peer_parameters(state: ConnectionState, data: bytes, now: float) -> No
     parameters = read_transport_parameters(data, from_server=state.is_client)
     state.trace.parameters_set(now, False, parameters)
     _authenticate_cids(state, parameters)
+    versions.negotiate(state, parameters)
     state.peer_parameters = parameters
     state.recovery.max_ack_delay = parameters.max_ack_delay
     state.outbox.reset_stream_at = parameters.reset_stream_at

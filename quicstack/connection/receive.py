@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hmac
 
-from quicstack.connection import handshake, key_update, lifecycle, paths
+from quicstack.connection import handshake, key_update, lifecycle, paths, versions
 from quicstack.connection.frames import FLAGS, HANDLERS, IS_ELICITING, IS_NO_PROBE, ack_frequency, unknown_frame
 from quicstack.connection.state import APPLICATION, HANDSHAKE, INITIAL, SPACE_NAMES, ConnectionState, Phase
 from quicstack.errors import ConnectionClosed, TransportError, TransportErrorCode
@@ -92,7 +92,7 @@ def _receive_datagram(state: ConnectionState, data: bytes, path: Path, ecn: int,
                 if pos == 0:  # §12.2: it has no length, and is not coalesced
                     _on_version_negotiation(state, data, now)
                 return
-            if version != state.version.value:
+            if version != state.version.value and version not in VERSIONS:
                 raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, "another version")
             header = read_long_header(data, pos, VERSIONS[version])
         except TransportError:
@@ -108,6 +108,13 @@ def _receive_datagram(state: ConnectionState, data: bytes, path: Path, ecn: int,
 
 def _receive_long(state: ConnectionState, data: bytes, header: LongHeader, path: Path, ecn: int, now: float) -> None:
     size = header.end - header.start
+    keys = None
+    if header.version != state.version.value:
+        if header.packet_type == PacketType.INITIAL:
+            keys = versions.initial_open_keys(state, header.version)
+        if keys is None:
+            _drop(state, "unknown", size, "unexpected_version")
+            return
     if header.packet_type == PacketType.RETRY:
         _on_retry(state, data, header, now)
         return
@@ -128,23 +135,26 @@ def _receive_long(state: ConnectionState, data: bytes, header: LongHeader, path:
     if header.end - header.pn_offset < MIN_SEALED or not data[header.start] & 0x40:
         _drop(state, name, size, "header_parse_error")
         return
-    if space.open_keys is None:
+    keys = space.open_keys if keys is None or space.discarded else keys
+    if keys is None:
         _keep_waiting(state, space, data[header.start : header.end], path, ecn, now)
         return
-    plain, pn_length = space.open_keys.unmask(data, header.start, header.pn_offset)
+    plain, pn_length = keys.unmask(data, header.start, header.pn_offset)
     truncated = int.from_bytes(plain[-pn_length:], "big")
     number = decode_packet_number(truncated, 8 * pn_length, space.acks.largest)
     if space.acks.is_duplicate(number):
         state.counters.packets_duplicate += 1
         return
     try:
-        payload = space.open_keys.open(plain, number, data[header.pn_offset + pn_length : header.end])
+        payload = keys.open(plain, number, data[header.pn_offset + pn_length : header.end])
     except InvalidTag:
         key_update.count_failure(state)
         _drop(state, name, size, "decryption_failure")
         return
     if plain[0] & 0x0C:
         raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, "reserved header bits are set")  # §17.2
+    if state.is_client and header.version != state.version.value:
+        versions.switch(state, VERSIONS[header.version])
     if state.peer_scid is None:
         state.peer_scid = header.scid
         state.peer_cids.replace_first(header.scid)
@@ -308,13 +318,19 @@ def _on_version_negotiation(state: ConnectionState, data: bytes, now: float) -> 
     """RFC 9000 §6.2: a client that was refused its version gives up, unless the packet cannot be the server's."""
     if not state.is_client or state.peer_scid is not None or state.retry_scid is not None:
         return
+    if state.refused_version is not None:  # RFC 9368 §4: one reaction
+        return
     _, dcid, scid, pos = read_cids(data, 0)
     if dcid != state.local_cids.first or scid != state.original_dcid:
         return
-    versions = read_version_negotiation(data, pos)
-    if state.version.value in versions:
+    listed = read_version_negotiation(data, pos)
+    if state.version.value in listed:
         return  # §6.2: it lists what we sent, so it was not meant
-    offered = ", ".join(f"{version:#010x}" for version in versions[:8])
+    chosen = versions.choose(state, listed)
+    if chosen is not None:
+        handshake.restart_with_version(state, VERSIONS[chosen], now)
+        return
+    offered = ", ".join(f"{version:#010x}" for version in listed[:8])
     error = ConnectionClosed(
         TransportErrorCode.VERSION_NEGOTIATION_ERROR,
         f"the server speaks none of our QUIC versions, only {offered}",

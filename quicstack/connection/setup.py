@@ -27,7 +27,7 @@ from quicstack.wire import frame
 from quicstack.wire.transport_parameters import PreferredAddress, TransportParameters
 from quicstack.wire.version import QUIC_V1, VERSIONS
 
-__all__ = ["Identity", "new_state", "token_key"]
+__all__ = ["Identity", "new_state", "take_token", "token_key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def new_state(
         original_dcid=identity.original_dcid,
         retry_scid=identity.retry_scid,
         new_token=identity.new_token,
-        token=_take_token(configuration, path, identity.version) if is_client else b"",
+        token=take_token(configuration, path, identity.version) if is_client else b"",
         local_parameters=parameters,
         max_datagram_size=configuration.max_datagram_size,
         peer_scid=None if is_client else identity.peer_cid,
@@ -178,6 +178,7 @@ def _local_parameters(
         parameters.original_destination_connection_id = identity.original_dcid
         parameters.retry_source_connection_id = identity.retry_scid
         parameters.stateless_reset_token = stateless_reset_token(identity.reset_key, identity.local_cid)
+    parameters.version_information = (identity.version, *configuration.versions)
     if configuration.grease:
         value = environment.random(5)
         # RFC 9000 §18.1: identifiers of the form 31 * N + 27 are reserved for this
@@ -191,7 +192,7 @@ def token_key(configuration: Configuration, path: Path, version: int) -> str:
     return f"{configuration.server_name or ''} {host} {port} {version:#010x}"
 
 
-def _take_token(configuration: Configuration, path: Path, version: int) -> bytes:
+def take_token(configuration: Configuration, path: Path, version: int) -> bytes:
     return configuration.token_store.take(token_key(configuration, path, version)) or b""
 
 

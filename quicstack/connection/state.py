@@ -113,6 +113,12 @@ class ConnectionState:
     # handshake
     token: bytes = b""
     retry_scid: bytes | None = None
+    version_settled: bool = False
+    """Client: the server has sent CRYPTO data, so the version does not change any more (RFC 9369 §4.1)."""
+    original_open: tuple[Version, PacketKeys] | None = None
+    """Server: what opens Initials of the client's first version after another was negotiated (RFC 9369 §4.1)."""
+    refused_version: Version | None = None
+    """Client: the version it gave up because of a Version Negotiation packet (RFC 9368 §2.1)."""
     new_token: Callable[[Path, int], bytes] | None = None
     """Server: makes a token for the client's next connection (RFC 9000 §8.1.3)."""
     peer_scid: bytes | None = None

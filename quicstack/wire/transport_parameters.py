@@ -54,6 +54,8 @@ class TransportParameters:
     """draft-ietf-quic-ack-frequency §3; None: no ACK_FREQUENCY, please."""
     reset_stream_at: bool = False
     """draft-ietf-quic-reliable-stream-reset §3."""
+    version_information: tuple[int, ...] | None = None
+    """RFC 9368 §3: the Chosen Version, then the Available Versions."""
     reserved: dict[int, bytes] = field(default_factory=dict)
     """Parameters sent to exercise the rule that unknown ones are ignored (§18.1); never filled when reading."""
 
@@ -74,6 +76,7 @@ _INTEGERS = {
 }
 _MILLISECONDS = {0x01: "max_idle_timeout", 0x0B: "max_ack_delay"}
 _STATELESS_RESET_TOKEN = 0x02
+_VERSION_INFORMATION = 0x11
 _FLAGS = {0x0C: "disable_active_migration", 0x1D: "reset_stream_at", 0x17F7586D2CB571: "reset_stream_at"}
 """Empty parameters. reset_stream_at has a second number, of its drafts up to -07, which some peers know alone."""
 _PREFERRED_ADDRESS = 0x0D
@@ -85,6 +88,7 @@ _NAMES = {
     **_INTEGERS,
     **_MILLISECONDS,
     0x02: "stateless_reset_token",
+    0x11: "version_information",
     **_FLAGS,
     _MIN_ACK_DELAY: "min_ack_delay",
     0x0D: "preferred_address",
@@ -115,6 +119,9 @@ def read_transport_parameters(data: bytes, *, from_server: bool) -> TransportPar
             if identifier in _SERVER_ONLY and not from_server:
                 raise _error(f"a client sent {_NAMES[identifier]}, which is for servers")
             _read_one(parameters, identifier, value)
+        versions = parameters.version_information
+        if not from_server and versions is not None and versions[0] not in versions[1:]:
+            raise _error(f"version_information chooses {versions[0]:#x}, which is not available")  # RFC 9368 §4
     except TransportError as error:
         if error.code == TransportErrorCode.TRANSPORT_PARAMETER_ERROR:
             raise
@@ -139,6 +146,8 @@ def _read_one(parameters: TransportParameters, identifier: int, value: bytes) ->
             raise _error(f"max_ack_delay of {number} ms, expected below 2^14")
         unit = 1000 if identifier in _MILLISECONDS else 1_000_000 if identifier == _MIN_ACK_DELAY else None
         setattr(parameters, name, number if unit is None else number / unit)
+    elif identifier == _VERSION_INFORMATION:
+        parameters.version_information = _read_version_information(value)
     elif identifier == _STATELESS_RESET_TOKEN:
         if len(value) != 16:
             raise _error(f"stateless_reset_token of {len(value)} bytes, expected 16")
@@ -180,6 +189,13 @@ def _check(p: TransportParameters) -> None:
         raise _error("initial_max_streams above 2^60")
 
 
+def _read_version_information(value: bytes) -> tuple[int, ...]:
+    versions = tuple(int.from_bytes(value[i : i + 4], "big") for i in range(0, len(value), 4))
+    if not value or len(value) % 4 or 0 in versions:
+        raise _error(f"version_information of {len(value)} bytes, expected versions other than 0")  # RFC 9368 §4
+    return versions
+
+
 def write_transport_parameters(parameters: TransportParameters) -> bytes:
     """The extension body; values equal to their default are left out (§7.4: that means the same)."""
     out = []
@@ -193,6 +209,8 @@ def write_transport_parameters(parameters: TransportParameters) -> bytes:
             body = encode_varint(round(value * 1000))
         elif identifier == _MIN_ACK_DELAY:
             body = encode_varint(round(value * 1_000_000))
+        elif identifier == _VERSION_INFORMATION:
+            body = b"".join(version.to_bytes(4, "big") for version in value)
         elif identifier in _FLAGS:
             body = b""
         elif identifier == _PREFERRED_ADDRESS:
