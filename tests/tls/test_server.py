@@ -184,7 +184,23 @@ def refuse(server: Handshake, data: bytes, epoch: Epoch = Epoch.INITIAL) -> Tran
     return caught.value
 
 
-@pytest.mark.parametrize("case", ALERTS)
+ROWS = {
+    "compression": "TLS01b",
+    "session id": "C35",
+    "no parameters": "C31",
+    "draft parameters": "C32",
+    "no ALPN": "C29",
+    "no schemes": "TLS04a",
+    "no groups": "TLS04a",
+    "no key share": "TLS04a",
+}
+
+
+def marked(case: str) -> Any:
+    return pytest.param(case, marks=pytest.mark.conformance(ROWS[case])) if case in ROWS else case
+
+
+@pytest.mark.parametrize("case", [marked(case) for case in ALERTS])
 def test_alerts(wire: Any, case: str) -> None:
     change, code, reason = ALERTS[case]
     server = wire.server()
