@@ -29,7 +29,7 @@ help:
 	@echo 'make lint         ruff format --check, ruff check, mypy --strict'
 	@echo 'make format       let ruff rewrite the files'
 	@echo 'make bench        bulk transfer over loopback, against aioquic'
-	@echo 'make docs         write docs/modules.md and docs/rfc-map.md from the source'
+	@echo 'make docs         write docs/modules.md, rfc-map.md and conformance.md from source and tests'
 	@echo 'make peers        environments for peers that cannot share ours, under .venv-peers/'
 	@echo 'make wheel        build dist/quicstack-*-py3-none-any.whl'
 	@echo 'make clean        remove everything that the targets above made'
@@ -87,6 +87,7 @@ bench: $(VENV)/.installed-dev
 
 docs: $(BIN)/python
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/conformance.py
 
 peers: $(VENV)/.installed-dev
 	@$(BIN)/python tests/peers/environments.py
