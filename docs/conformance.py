@@ -52,13 +52,25 @@ class _File:
         self.prefix = f"pytest.mark.{kind}"
         self.tree = ast.parse(path.read_text())
         self.used: set[int] = set()
-        self.constants = {
+        self.constants: dict[str, ast.AST] = {
             target.id: node.value
             for node in self.tree.body
             if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
             for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
             if isinstance(target, ast.Name)
         }
+
+        self.constants |= {node.name: node for node in self.tree.body if isinstance(node, ast.FunctionDef)}
+
+    def table(self, mark: ast.Call) -> dict[str, str]:
+        """What ``conformance(ROWS[case])`` takes its rows from: a dictionary of case to row in the same file."""
+        if len(mark.args) != 1 or not isinstance(mark.args[0], ast.Subscript):
+            return {}
+        source = self.constants.get(ast.unparse(mark.args[0].value))
+        if not isinstance(source, ast.Dict):
+            return {}
+        self.used.add(id(mark))
+        return dict(ast.literal_eval(source))
 
     def marks(self, node: ast.AST) -> list[ast.Call]:
         calls = [found for found in ast.walk(node) if isinstance(found, ast.Call)]
@@ -70,7 +82,7 @@ class _File:
         self.used |= {id(mark) for mark in marks}
         return tuple(row for mark in marks for row in _rows(mark, f"{self.path}:{mark.lineno}"))
 
-    def parameters(self, decorator: ast.expr) -> Iterator[ast.Call]:
+    def parameters(self, decorator: ast.AST) -> Iterator[ast.Call]:
         for node in ast.walk(decorator):
             if isinstance(node, ast.Name) and node.id in self.constants:
                 yield from self.parameters(self.constants[node.id])
@@ -87,7 +99,11 @@ class _File:
             if "parametrize" not in ast.unparse(decorator):
                 continue
             for parameter in self.parameters(decorator):
-                if rows := self.take(self.marks(parameter)):
+                marks = self.marks(parameter)
+                tables = [table for mark in marks if (table := self.table(mark))]
+                for key, row in (item for table in tables for item in table.items()):
+                    yield Case(self.path, f"{name}[{key}]", parameter.lineno, (row,))
+                if not tables and (rows := self.take(marks)):
                     ids = [word.value for word in parameter.keywords if word.arg == "id"]
                     label = str(ids[0].value) if ids and isinstance(ids[0], ast.Constant) else "-".join(rows)
                     yield Case(self.path, f"{name}[{label}]", parameter.lineno, rows)
