@@ -102,7 +102,9 @@ async def measure(reader: Any, writer: Any, direction: str, size: int) -> None:
 def quicstack_configuration(payload: int, **more: Any) -> Any:
     from quicstack.config import Configuration
 
-    return Configuration(alpn_protocols=(ALPN,), max_datagram_size=payload, cipher_suites=(0x1301,), **more)
+    return Configuration(
+        alpn_protocols=(ALPN,), max_datagram_size=payload, path_mtu_discovery=False, cipher_suites=(0x1301,), **more
+    )
 
 
 async def quicstack_server(certificate: Path, payload: int) -> None:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import errno
 import time
@@ -196,6 +197,7 @@ async def serve(
         addresses += await resolve(name, port, loop)
     server = AsyncServer(endpoint, loop, on_connection)
     sockets = deque(_bind_all(list(dict.fromkeys(addresses)), options or UdpOptions(), falls_back=not host))
+    _bind_preferred(sockets, configuration, options or UdpOptions())
     try:
         while sockets:
             await carry(server.driver, sockets.popleft(), datagram_endpoint)
@@ -205,6 +207,19 @@ async def serve(
             udp.close()
         raise
     return server
+
+
+def _bind_preferred(sockets: deque[UdpSocket], configuration: Configuration, options: UdpOptions) -> None:
+    """RFC 9000 §9.6: listen where clients are sent to, unless that is somebody else's or has a socket already."""
+    try:
+        for preferred in (configuration.preferred_ipv4, configuration.preferred_ipv6):
+            if preferred is not None and all(udp.address[1] != preferred[1] for udp in sockets):
+                with contextlib.suppress(OSError):
+                    sockets.append(UdpSocket.bind(preferred, options=options, index=len(sockets)))
+    except BaseException:
+        for udp in sockets:
+            udp.close()
+        raise
 
 
 def _bind_all(addresses: Sequence[Address], options: UdpOptions, *, falls_back: bool) -> list[UdpSocket]:

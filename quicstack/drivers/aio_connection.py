@@ -12,8 +12,9 @@ from typing import Final, Protocol
 from quicstack.connection.connection import Connection, Ready
 from quicstack.drivers.aio_stream import AsyncStream
 from quicstack.drivers.gate import Gate
-from quicstack.errors import ConnectionClosed, QuicstackError, StreamLimitReached, TransportErrorCode
-from quicstack.train import Address
+from quicstack.errors import ConnectionClosed, MigrationFailed, QuicstackError, StreamLimitReached, TransportErrorCode
+from quicstack.train import Address, Path
+from quicstack.transport.path import MigrationOutcome
 from quicstack.transport.stream import Stream
 
 __all__ = ["AsyncConnection", "ConnectionDriver", "ConnectionProtocol"]
@@ -42,6 +43,13 @@ class ConnectionDriver(Protocol):
         """Send at once, if that can be."""
 
     def local_address(self, connection: Connection) -> Address: ...
+
+    def open_path(self, remote: Address, local_address: Address | None) -> Path:
+        """A path from another socket."""
+        ...
+
+    def close_path(self, path: Path) -> None:
+        """That socket is not needed any more."""
 
     def release(self) -> None:
         """Close the sockets now if only connections that are closing use them, and no others will come."""
@@ -130,6 +138,29 @@ class AsyncConnection:
         """
         if self.engine.closed is not None:
             self._driver.release()
+
+    async def migrate(self, *, local_address: Address | None = None) -> None:
+        """Client: go on from another socket (RFC 9000 §9.2), bound to ``local_address`` or wherever the system says.
+
+        Returns when the new path is proven and in use. MigrationRefused where the server forbids it or it cannot be
+        now, MigrationFailed when packets do not get through; the connection then stays where it is.
+        """
+        self._check_open()
+        old = self.engine.path
+        path = self._driver.open_path(old.remote, local_address)
+        left = path
+        try:
+            migration = self.engine.migrate(path, time.monotonic())
+            self.flush()
+            while migration.outcome is MigrationOutcome.VALIDATING:
+                self._check_open()
+                await self._state.wait()
+            if migration.outcome is MigrationOutcome.FAILED:
+                raise MigrationFailed(f"no answer from {old.remote} by way of {path.local or 'another socket'}")
+            left = old
+        finally:
+            if left is old or self.engine.path != path:
+                self._driver.close_path(left)
 
     def ping(self) -> None:
         """Make the peer acknowledge something; keeps the connection from becoming idle."""

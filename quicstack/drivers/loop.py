@@ -13,9 +13,12 @@ from quicstack.drivers.gate import Gate
 from quicstack.drivers.pump import SHORTEST_TIMER, Carrier, Pump, Source, forget_connections
 from quicstack.drivers.udp import UdpSocket
 from quicstack.endpoint import Endpoint
-from quicstack.train import Address, SendError
+from quicstack.train import Address, Path, SendError
 
 __all__ = ["LoopDriver"]
+
+LINGER = 1.0
+"""Seconds for which the socket of a path that was left goes on reading."""
 
 
 class LoopDriver:
@@ -46,6 +49,7 @@ class LoopDriver:
         self._turn: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self._lingering: list[asyncio.TimerHandle] = []
         self._blocked: UdpSocket | None = None
         self._dispatching = False
         self._is_last = False
@@ -66,7 +70,27 @@ class LoopDriver:
         self.addresses.append(address)
         self._closers.append(close)
 
+    def open_path(self, remote: Address, local_address: Address | None) -> Path:
+        """A client's further path, with a socket of its own. NotImplementedError where the loop cannot watch one."""
+        options = self.sockets[0].options if self.sockets else None
+        index = len(self.pump.carriers)
+        udp = UdpSocket.towards(remote, local_address=local_address, options=options, index=index)
+        try:
+            self.add_socket(udp)
+        except BaseException:
+            udp.close()
+            raise
+        return udp.path_to(remote)
+
+    def close_path(self, path: Path) -> None:
+        """No connection uses this path any more. What is still on its way there is read for a while."""
+        carrier = self.pump.carriers[path.socket]
+        if isinstance(carrier, UdpSocket) and not self._is_finished:
+            self._lingering.append(self.loop.call_later(LINGER, self._remove_socket, carrier))
+
     def _remove_socket(self, udp: UdpSocket) -> None:
+        if udp.fileno() < 0:
+            return
         if not self.loop.is_closed():
             self.loop.remove_reader(udp.fileno())
             if self._blocked is udp:
@@ -213,7 +237,7 @@ class LoopDriver:
         if self._is_finished:
             return
         self._is_finished = True
-        for handle in (self._turn, self._timer):
+        for handle in (self._turn, self._timer, *self._lingering):
             if handle is not None:
                 handle.cancel()
         self._turn = self._timer = None

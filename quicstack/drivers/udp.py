@@ -115,6 +115,7 @@ class UdpSocket:
         self.index = index
         self.family = sock.family
         self.stats = UdpStats()
+        self.options = options
         self.refused: list[Train] = []
         """Datagrams that an ICMP message says nobody wanted (clients on Linux); the driver empties it."""
         self._error_queue = False
@@ -138,11 +139,16 @@ class UdpSocket:
 
     @classmethod
     def towards(
-        cls, remote: Address, *, local_address: Address | None = None, options: UdpOptions | None = None
+        cls,
+        remote: Address,
+        *,
+        local_address: Address | None = None,
+        options: UdpOptions | None = None,
+        index: int = 0,
     ) -> UdpSocket:
         """A client's socket, of the family of ``remote`` but not connected to it: servers may move (RFC 9000 §9.6)."""
         any_address: Address = ("::", 0) if ":" in remote[0] else ("0.0.0.0", 0)
-        return cls._open(local_address or any_address, options or UdpOptions(), 0, dual_stack=False, client=True)
+        return cls._open(local_address or any_address, options or UdpOptions(), index, dual_stack=False, client=True)
 
     @classmethod
     def _open(cls, address: Address, options: UdpOptions, index: int, *, dual_stack: bool, client: bool) -> UdpSocket:

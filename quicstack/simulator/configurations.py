@@ -47,9 +47,13 @@ def identity(name: str = "server.test") -> CertificateKey:
     return CertificateKey((certificate,), key)
 
 
+SETTINGS: dict[str, Any] = {"alpn_protocols": ("simulation",), "groups": (X25519,), "path_mtu_discovery": False}
+"""Packets of one size unless an experiment is about their size: then what it measures has one cause less."""
+
+
 def configurations(name: str = "server.test", **settings: Any) -> tuple[Configuration, Configuration]:
     """(client, server) that trust each other and agree on a protocol; ``settings`` are for both."""
     shown = identity(name)
-    common = Configuration(**{"alpn_protocols": ("simulation",), "groups": (X25519,), **settings})
+    common = Configuration(**{**SETTINGS, **settings})
     client = replace(common, server_name=name, trust=Trust.roots(shown.certificates))
     return client, replace(common, certificates=CertificateStore(shown))

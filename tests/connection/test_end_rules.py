@@ -174,6 +174,7 @@ def test_a_long_reason_is_cut() -> None:
     assert isinstance(reason, bytes) and reason.decode()
 
 
+@pytest.mark.conformance("T57")
 def test_a_wrong_path_response_is_ignored() -> None:
     """§19.18."""
     peer = Peer()
@@ -272,6 +273,7 @@ def test_a_defect_closes_one_connection_and_raises_nothing(how: str) -> None:
 # -- paths ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("T56", "T56a")
 def test_a_small_challenge_gets_a_small_response() -> None:
     """§8.2.2: not expanded beyond three times what came from there."""
     peer = Peer()

@@ -46,6 +46,7 @@ def test_the_peer_moves(path: Path) -> None:
     assert peer.engine._state.path.validated
 
 
+@pytest.mark.conformance("T65")
 def test_a_spoofed_move_is_undone() -> None:
     """§9.3.2: the old address answers, the new one never does."""
     peer = Peer()
@@ -64,6 +65,7 @@ def test_a_spoofed_move_is_undone() -> None:
     assert peer.engine.closed is None
 
 
+@pytest.mark.conformance("T62")
 def test_probing_packets_do_not_move_a_connection() -> None:
     """§9.1, §9.2: PATH_CHALLENGE and padding alone are answered where they came from, and change nothing."""
     peer = Peer()
@@ -74,6 +76,7 @@ def test_probing_packets_do_not_move_a_connection() -> None:
     assert "PATH_RESPONSE" in names(peer.opens(train.data)[1])
 
 
+@pytest.mark.conformance("T64")
 def test_old_packets_do_not_move_a_connection() -> None:
     """§9.3: only the packet with the highest number does."""
     peer = Peer()
@@ -83,6 +86,7 @@ def test_old_packets_do_not_move_a_connection() -> None:
     assert peer.engine.path == TO_CLIENT
 
 
+@pytest.mark.conformance("T60a")
 def test_a_server_that_answers_from_elsewhere_is_not_heard() -> None:
     """§9: servers do not migrate."""
     peer = Peer("server")

@@ -101,7 +101,7 @@ def test_a_path_that_spoils_ecn_is_used_without(codepoint: int) -> None:
 def test_packets_fit_every_path_that_quic_can_use() -> None:
     """RFC 9000 §14: 1200 bytes of payload are always allowed, and what is larger is a probe, three for each size."""
     limit = MtuLimit(1200 + 28)
-    run(Delay(0.02), limit)
+    run(Delay(0.02), limit, path_mtu_discovery=True)
     assert 3 <= limit.lanes[Direction.FORWARD].dropped <= 3 * 5
 
 
@@ -110,7 +110,7 @@ def test_packets_fit_every_path_that_quic_can_use() -> None:
 def test_datagrams_grow_to_what_the_path_carries(carries: int, at_least: int) -> None:
     """RFC 9000 §14.3, RFC 8899: few datagrams are larger than the path, and their loss slows nobody down."""
     limit = MtuLimit(carries + 28)
-    _, client, server = run(Delay(0.005), Queue(2000, rate=4e6), limit)
+    _, client, server = run(Delay(0.005), Queue(2000, rate=4e6), limit, path_mtu_discovery=True)
     for host, direction in ((client, Direction.FORWARD), (server, Direction.BACKWARD)):
         (connection,) = host.endpoint.connections
         assert at_least <= connection.stats().max_datagram_size <= min(carries, 1472)
@@ -139,7 +139,7 @@ class Shrinks(Node):
 def test_a_path_that_shrinks_in_the_middle(size: int, seed: int) -> None:
     """RFC 8899 §4.3: a black hole is noticed, what fell into it goes out again in packets that fit."""
     shrinks = Shrinks(0.4, size)
-    _, client, _ = run(Delay(0.02), Loss(0.01), Queue(50, rate=10e6), shrinks, seed=seed)
+    _, client, _ = run(Delay(0.02), Loss(0.01), Queue(50, rate=10e6), shrinks, seed=seed, path_mtu_discovery=True)
     assert shrinks.lanes[Direction.FORWARD].dropped > 0
     (connection,) = client.endpoint.connections
     assert connection.stats().max_datagram_size <= size
@@ -148,7 +148,7 @@ def test_a_path_that_shrinks_in_the_middle(size: int, seed: int) -> None:
 @pytest.mark.conformance("MTU02")
 def test_a_path_that_shrinks_below_every_datagram() -> None:
     """RFC 9000 §14.2: nothing gets through, so what is still sent is a few probes, and the connection ends."""
-    client, at_client, server, _ = hosts(max_idle_timeout=5.0)
+    client, at_client, server, _ = hosts(max_idle_timeout=5.0, path_mtu_discovery=True)
     shrinks = Shrinks(0.3, 600)
     simulation = Simulation([client, Delay(0.02), Queue(50, rate=10e6), shrinks, server])
     simulation.run(until=lambda: simulation.now >= 2.0)

@@ -41,6 +41,44 @@ async def test_their_client_with_our_server(
     assert (tmp_path / "file").read_bytes() == CONTENT, output.decode()
 
 
+@pytest.mark.parametrize("option", ["--change-local-addr=50ms", "--no-preferred-addr", None])
+async def test_their_client_moves(
+    require: Callable[[str], None], certificate_files: Any, tmp_path: Path, option: str | None
+) -> None:
+    """RFC 9000 §9: to another socket in the middle of a download, and to the address that our server prefers."""
+    require("gtlsclient")
+    seen: set[Any] = set()
+    content = CONTENT * 40
+
+    async def handler(request: Request) -> Reply:
+        return Reply(200, [("content-type", "application/octet-stream")], content)
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        preferred = ("127.0.0.1", probe.getsockname()[1])
+    wants = None if option and "preferred" not in option else preferred
+    store = CertificateStore(CertificateKey.load(*map(str, certificate_files)))
+    configuration = Configuration(alpn_protocols=("h3",), certificates=store, preferred_ipv4=wants)
+    options = [] if option is None else [option]
+    async with await serve("127.0.0.1", 0, handler, configuration) as server:
+        port = str(server.server.addresses[0][1])
+        url = f"https://localhost:{port}/file"
+        client = await asyncio.create_subprocess_exec(
+            "gtlsclient", "--quiet", "--exit-on-all-streams-close", *options, f"--download={tmp_path}",
+            "127.0.0.1", port, url,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        talk = asyncio.ensure_future(client.communicate())
+        while not talk.done():
+            for connection in server.server.endpoint.connections:
+                seen.add((connection.path.remote, connection.path.local))
+            await asyncio.wait([talk], timeout=0.01)
+        output, _ = await talk
+    assert (tmp_path / "file").read_bytes() == content, output.decode()
+    assert len({remote for remote, _ in seen}) == (2 if option and "preferred" not in option else 1)
+    assert (preferred in {local for _, local in seen}) is (option is None)
+
+
 async def test_our_client_with_their_server(
     require: Callable[[str], None], certificate_files: Any, tmp_path: Path
 ) -> None:
