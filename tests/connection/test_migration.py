@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from peer import ONE_RTT, TO_CLIENT, TO_SERVER, Pair, Peer
 
-from quicstack.errors import MigrationRefused, TransportErrorCode
+from quicstack.connection import handshake
+from quicstack.errors import MigrationRefused, TransportError, TransportErrorCode
 from quicstack.train import Path, SendError, Train
 from quicstack.transport.path import MigrationOutcome
+from quicstack.wire.frame import write_ack
 from quicstack.wire.frame_study import Frame
+from quicstack.wire.ranges import RangeSet
+from quicstack.wire.transport_parameters import read_transport_parameters, write_transport_parameters
 
 WLAN = Path(TO_SERVER.remote, ("198.51.100.77", 40000), 0, 1)
 SEEN_AS = Path(("198.51.100.77", 40000))
@@ -215,3 +221,73 @@ def test_a_storm_of_addresses_is_bounded() -> None:
     assert peer.engine.closed is None
     peer.sends(b"\x01", path=TO_CLIENT)
     assert peer.engine.path == TO_CLIENT and peer.state.spaces[ONE_RTT].next_packet_number > 200
+
+
+@pytest.mark.conformance("T70")
+@pytest.mark.attack("c: preferred_address CID length 0")
+def test_a_server_without_ids_has_no_preferred_address() -> None:
+    """§18.2: neither as a server that uses none, nor with an empty one in the parameter."""
+    pair = Pair(server={"preferred_ipv4": PREFERRED})
+    pair.to_server(pair.from_client())
+    client = pair.client._state
+    parameters = pair.server._state.local_parameters
+    whole = write_transport_parameters(parameters)
+    assert parameters.preferred_address is not None
+    emptied = replace(parameters, preferred_address=replace(parameters.preferred_address, connection_id=b""))
+    with pytest.raises(TransportError) as caught:
+        read_transport_parameters(write_transport_parameters(emptied), from_server=True)
+    assert caught.value.code == TransportErrorCode.TRANSPORT_PARAMETER_ERROR
+    client.peer_scid = parameters.initial_source_connection_id
+    client.peer_cids.replace_first(b"")
+    with pytest.raises(TransportError) as caught:
+        handshake.apply_peer_parameters(client, whole, pair.now)
+    assert caught.value.code == TransportErrorCode.TRANSPORT_PARAMETER_ERROR
+
+
+@pytest.mark.conformance("T58")
+@pytest.mark.parametrize("back_on", [SEEN_AS, TO_CLIENT], ids=["the same path", "another path"])
+def test_a_response_proves_the_path_wherever_it_comes_an_ack_does_not(back_on: Path) -> None:
+    """§8.2.3."""
+    peer = Peer()
+    peer.sends(b"\x01", path=SEEN_AS)
+    peer.engine.open_stream(unidirectional=True).write(bytes(50_000))
+    answer = None
+    numbers = []
+    for _ in range(4):
+        peer.pair.now += 0.01
+        while (train := peer.endpoint.next_train(peer.now)) is not None:
+            for datagram in train.datagrams():
+                number, found = peer.opens(datagram)
+                numbers.append(number)
+                for frame in found:
+                    if frame.name == "PATH_CHALLENGE" and train.path == SEEN_AS:
+                        answer = frame.fields["data"]
+    peer.received.update(numbers)
+    acked = RangeSet()
+    for number in numbers:
+        acked.add(number, number + 1)
+    ack, _ = peer.packet(write_ack([(start, stop - 1) for start, stop in reversed(list(acked))], 0))
+    peer.delivers(ack, SEEN_AS)
+    assert not peer.engine._state.path.validated
+    assert isinstance(answer, bytes)
+    peer.delivers(peer.packet(b"\x1b" + answer)[0], back_on)
+    assert peer.engine.path == SEEN_AS and peer.engine._state.path.validated
+
+
+@pytest.mark.conformance("T69")
+def test_nothing_but_probes_from_the_preferred_address_before_it_is_proven() -> None:
+    """§9.6.2: the server answers and probes from there, and sends everything else from where it was."""
+    peer = Peer(preferred_ipv4=PREFERRED)
+    there = Path(TO_CLIENT.remote, PREFERRED)
+    peer.engine.open_stream(unidirectional=True).write(bytes(3000))
+    peer.sends(b"\x1a12345678" + bytes(1200), path=there)
+    peer.sends(b"\x01", path=there)
+    heard: dict[Path, set[str]] = {}
+    for _ in range(3):
+        peer.pair.now += 0.03
+        peer.endpoint.handle_timeout(peer.now)
+        while (train := peer.endpoint.next_train(peer.now)) is not None:
+            for datagram in train.datagrams():
+                heard.setdefault(train.path, set()).update(frame.name for frame in peer.opens(datagram)[1])
+    assert heard[there] == {"PATH_RESPONSE", "PATH_CHALLENGE", "PADDING"}
+    assert "STREAM" in heard[TO_CLIENT]
