@@ -13,6 +13,7 @@ import pytest
 from h3.client import H3Client
 from h3.server import Reply, Request, serve
 from quicstack import CertificateKey, CertificateStore, Configuration, ConnectionClosed, Trust
+from quicstack.drivers.aio import AsyncConnection, connect
 
 pytestmark = pytest.mark.peer
 
@@ -111,4 +112,45 @@ async def fetch(port: int, certificate: str) -> bytes:
                 assert response.status == 200
                 return await response.read()
         except (ConnectionRefusedError, ConnectionClosed):
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("is_preferred", [False, True], ids=["one address", "preferred address"])
+async def test_our_client_moves_with_their_server(
+    require: Callable[[str], None], certificate_files: Any, tmp_path: Path, is_preferred: bool
+) -> None:
+    """RFC 9000 §9.2, §9.6: to the address that it prefers, and to another socket of ours."""
+    require("gtlsserver")
+    ports = []
+    for _ in range(2):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind(("127.0.0.1", 0))
+            ports.append(probe.getsockname()[1])
+    options = [f"--preferred-ipv4-addr=127.0.0.1:{ports[1]}"] if is_preferred else []
+    key, certificate = str(certificate_files.key), str(certificate_files.certificate)
+    server = await asyncio.create_subprocess_exec(
+        "gtlsserver", "--quiet", f"--htdocs={tmp_path}", *options, "127.0.0.1", str(ports[0]), key, certificate,
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(30):
+            client = await reach(ports[0])
+            async with client:
+                expected = ports[int(is_preferred)]
+                while not client.engine.handshake_confirmed or client.remote_address[1] != expected:
+                    await asyncio.sleep(0.01)
+                await client.migrate(local_address=("127.0.0.3", 0))
+                assert client.local_address[0] == "127.0.0.3" and client.remote_address[1] == expected
+            await client.wait_released()
+    finally:
+        server.kill()
+        await server.wait()
+
+
+async def reach(port: int) -> AsyncConnection:
+    configuration = Configuration(alpn_protocols=("h3",), server_name="localhost", trust=Trust.insecure())
+    while True:
+        try:
+            return await connect("127.0.0.1", port, configuration=configuration)
+        except ConnectionClosed:
             await asyncio.sleep(0.05)
