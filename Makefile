@@ -19,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-lowest lint format bench docs peers wheel clean
+.PHONY: help demo test test-fast test-lowest lint format bench mutants docs peers wheel clean
 
 help:
 	@echo 'make demo         run a WebTransport server and a page that talks to it (real sockets)'
@@ -29,6 +29,7 @@ help:
 	@echo 'make lint         ruff format --check, ruff check, mypy --strict'
 	@echo 'make format       let ruff rewrite the files'
 	@echo 'make bench        bulk transfer over loopback, against aioquic'
+	@echo 'make mutants      change the source in small ways and see whether the tests notice; two hours at most'
 	@echo 'make docs         write docs/modules.md, rfc-map.md and conformance.md from source and tests'
 	@echo 'make peers        environments for peers that cannot share ours, under .venv-peers/'
 	@echo 'make wheel        build dist/quicstack-*-py3-none-any.whl'
@@ -84,6 +85,9 @@ format: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/bulk.py $(ARGS)
+
+mutants: $(VENV)/.installed-dev
+	$(BIN)/python tests/mutation/mutants.py $(ARGS)
 
 docs: $(BIN)/python
 	$(BIN)/python docs/generate.py
