@@ -137,9 +137,10 @@ def _pull(endpoint: Endpoint, now: float) -> Iterator[Train]:
 class Peer:
     """The engine under test is the server (or the client, with ``plays="server"``); the script plays the other side."""
 
-    def __init__(self, plays: str = "client", **settings: object) -> None:
+    def __init__(self, plays: str = "client", theirs: dict[str, object] | None = None, **settings: object) -> None:
+        """``settings`` are of the engine under test, ``theirs`` of the peer: what it announces in the handshake."""
         under_test = "server" if plays == "client" else "client"
-        self.pair = Pair(**{under_test: settings})
+        self.pair = Pair(**{under_test: settings, plays: theirs or {}})
         self.pair.exchange()
         self.is_client = plays == "client"
         puppet = self.pair.client if self.is_client else self.pair.server
@@ -194,16 +195,7 @@ class Peer:
 
     def opens(self, datagram: bytes) -> tuple[int, list[Frame]]:
         """Number and frames of one short header packet."""
-        space = self.state.spaces[ONE_RTT]
-        keys = space.open_keys
-        assert keys is not None and not datagram[0] & LONG_HEADER
-        header, pn_length = keys.unmask(datagram, 0, 1 + self.state.local_cids.length)
-        largest = max(self.received, default=space.acks.largest)
-        number = decode_packet_number(int.from_bytes(header[-pn_length:], "big"), 8 * pn_length, largest)
-        if header[0] >> 2 & 1 != self.state.key_phase.receive_bit:
-            assert self.state.key_phase.next_open is not None
-            keys = self.state.key_phase.next_open
-        return number, parse_frames(keys.open(header, number, datagram[len(header) :]))
+        return opens_short(self.state, datagram, max(self.received, default=-1))
 
     def retirements(self) -> list[Frame]:
         """The RETIRE_CONNECTION_ID frames among what the engine sends now."""
@@ -257,6 +249,21 @@ def long_packet(
 
     payload += bytes(max(0, pad_to - len(header(0)) - 16 - len(payload)))
     return bytes(keys.seal(header(len(payload) + 16), 4, number, payload))
+
+
+def opens_short(state: object, datagram: bytes, largest: int = -1) -> tuple[int, list[Frame]]:
+    """Number and frames of a short header packet that the given side can read; ``largest`` is its newest so far."""
+    space = state.spaces[ONE_RTT]  # type: ignore[attr-defined]
+    keys = space.open_keys
+    assert keys is not None and not datagram[0] & LONG_HEADER
+    header, pn_length = keys.unmask(datagram, 0, 1 + state.local_cids.length)  # type: ignore[attr-defined]
+    largest = space.acks.largest if largest < 0 else largest
+    number = decode_packet_number(int.from_bytes(header[-pn_length:], "big"), 8 * pn_length, largest)
+    phase = state.key_phase  # type: ignore[attr-defined]
+    if header[0] >> 2 & 1 != phase.receive_bit:
+        assert phase.next_open is not None
+        keys = phase.next_open
+    return number, parse_frames(keys.open(header, number, datagram[len(header) :]))
 
 
 def opens_long(state: object, datagram: bytes) -> list[tuple[int, list[Frame]]]:

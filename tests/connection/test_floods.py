@@ -70,6 +70,7 @@ def test_a_retired_connection_id_is_not_revived_by_a_copy() -> None:
     assert peer.engine.closed is None
 
 
+@pytest.mark.conformance("T27")
 def test_an_id_asked_back_before_it_came_is_retired_once() -> None:
     """§19.15."""
     peer = Peer()

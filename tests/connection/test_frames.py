@@ -24,6 +24,18 @@ VIOLATIONS = {
     "4.5 another final size": (stream(0, b"ab", fin=True) + stream(0, b"", 3, fin=True), E.FINAL_SIZE_ERROR),
     "4.5 final size below what was sent": (stream(0, b"abc") + stream(0, b"", 1, fin=True), E.FINAL_SIZE_ERROR),
     "4.5 reset with a smaller final size": (stream(0, b"abc") + f.write_reset_stream(0, 7, 2), E.FINAL_SIZE_ERROR),
+    "4.5 reset before the end that was sent": (
+        stream(0, b"abc", fin=True) + f.write_reset_stream(0, 7, 2),
+        E.FINAL_SIZE_ERROR,
+    ),
+    "4.5 reset after the end that was sent": (
+        stream(0, b"a", 5, fin=True) + f.write_reset_stream(0, 7, 7),
+        E.FINAL_SIZE_ERROR,
+    ),
+    "4.5 data beyond the final size of a reset": (
+        f.write_reset_stream(0, 7, 3) + stream(0, b"abcd"),
+        E.FINAL_SIZE_ERROR,
+    ),
     "4.5 reset with final size beyond the limit": (f.write_reset_stream(0, 7, BIG), E.FLOW_CONTROL_ERROR),
     "4.6 more streams than allowed": (stream(4 * 128, b"x"), E.STREAM_LIMIT_ERROR),
     "4.6 more streams than allowed, by RESET_STREAM": (f.write_reset_stream(4 * 128, 0, 0), E.STREAM_LIMIT_ERROR),
@@ -43,6 +55,7 @@ VIOLATIONS = {
     "19.10 MAX_STREAM_DATA for a receive-only stream": (f.write_limit(0x11, 2, 5), E.STREAM_STATE_ERROR),
     "19.10 MAX_STREAM_DATA for a stream never opened": (f.write_limit(0x11, 1, 5), E.STREAM_STATE_ERROR),
     "19.11 MAX_STREAMS above 2^60": (f.write_limit(0x12, (1 << 60) + 1), E.FRAME_ENCODING_ERROR),
+    "19.11 MAX_STREAMS above 2^60, unidirectional": (f.write_limit(0x13, (1 << 60) + 1), E.FRAME_ENCODING_ERROR),
     "19.13 STREAM_DATA_BLOCKED for a send-only stream": (f.write_limit(0x15, 3, 5), E.STREAM_STATE_ERROR),
     "19.14 STREAMS_BLOCKED above 2^60": (f.write_limit(0x16, (1 << 60) + 1), E.FRAME_ENCODING_ERROR),
     "19.15 retire prior to above sequence": (
@@ -65,8 +78,31 @@ VIOLATIONS = {
     "truncated PATH_CHALLENGE": (b"\x1a1234567", E.FRAME_ENCODING_ERROR),
 }
 
+ROWS = {
+    "4.1 stream data beyond the stream's limit": "T10",
+    "4.5 data beyond the final size": "T16",
+    "4.5 another final size": "T16",
+    "4.5 reset before the end that was sent": "T16",
+    "4.5 reset after the end that was sent": "T16",
+    "4.5 data beyond the final size of a reset": "T16",
+    "4.5 final size below what was sent": "T17",
+    "4.5 reset with a smaller final size": "T17",
+    "4.5 reset with final size beyond the limit": "T15",
+    "4.6 more streams than allowed": "T18",
+    "4.6 more streams than allowed, by RESET_STREAM": "T18",
+    "4.6 more unidirectional streams than allowed": "T18",
+    "19.11 MAX_STREAMS above 2^60": "T20",
+    "19.11 MAX_STREAMS above 2^60, unidirectional": "T20",
+    "19.15 more connection IDs than allowed": "T23",
+}
+"""Rows of the conformance list by violation."""
 
-@pytest.mark.parametrize("name", VIOLATIONS)
+
+def marked(name: str) -> object:
+    return pytest.param(name, marks=pytest.mark.conformance(ROWS[name])) if name in ROWS else name
+
+
+@pytest.mark.parametrize("name", [marked(name) for name in VIOLATIONS])
 def test_violations(name: str) -> None:
     frames, code = VIOLATIONS[name]
     peer = Peer()
@@ -75,6 +111,7 @@ def test_violations(name: str) -> None:
     assert peer.engine.internal_error is None
 
 
+@pytest.mark.conformance("T10")
 def test_connection_flow_control() -> None:
     """§4.1: the sum over all streams."""
     peer = Peer(initial_max_data=10_000)
@@ -94,6 +131,7 @@ def test_the_final_size_is_charged_once() -> None:
     assert limits == [19_000]
 
 
+@pytest.mark.conformance("T14")
 def test_duplicate_data_is_not_charged_twice() -> None:
     """§4.1, §19.10."""
     peer = Peer(initial_max_data=1000)
@@ -102,6 +140,7 @@ def test_duplicate_data_is_not_charged_twice() -> None:
     assert peer.engine.closed is None
 
 
+@pytest.mark.conformance("T12")
 def test_credit_follows_the_reader() -> None:
     """§4.1: nothing is granted for bytes that lie unread."""
     peer = Peer(initial_max_data=10_000, initial_max_stream_data_bidi_remote=4_000)
@@ -117,6 +156,7 @@ def test_credit_follows_the_reader() -> None:
     ]
 
 
+@pytest.mark.conformance("T02")
 def test_streams_open_implicitly() -> None:
     """§2.1: using stream 8 opens 0 and 4, which cost nothing until they are used."""
     peer = Peer()
@@ -128,6 +168,7 @@ def test_streams_open_implicitly() -> None:
     assert peer.engine.closed is None
 
 
+@pytest.mark.conformance("T02a", "T08")
 def test_stop_sending_opens_a_stream_and_is_answered() -> None:
     """§3.2, §3.5: the RESET_STREAM carries the same code."""
     peer = Peer()
@@ -153,6 +194,7 @@ def test_reset_reaches_the_reader() -> None:
     assert caught.value.code == 42
 
 
+@pytest.mark.conformance("T06")
 def test_reset_after_everything_arrived_changes_nothing() -> None:
     """§3.2: Data Recvd."""
     peer = Peer()
@@ -164,6 +206,7 @@ def test_reset_after_everything_arrived_changes_nothing() -> None:
     assert ready.at_end
 
 
+@pytest.mark.conformance("T09a")
 def test_after_stop_sending_data_is_counted_and_credited() -> None:
     """§3.5, §4.1."""
     peer = Peer(initial_max_data=10_000, initial_max_stream_data_bidi_remote=10_000)
@@ -179,6 +222,7 @@ def test_after_stop_sending_data_is_counted_and_credited() -> None:
     assert peer.closed_with() == E.FLOW_CONTROL_ERROR
 
 
+@pytest.mark.conformance("T21a")
 def test_streams_are_given_back_when_they_are_finished() -> None:
     """§4.6: without waiting for STREAMS_BLOCKED."""
     peer = Peer(initial_max_streams_uni=4)
