@@ -108,7 +108,10 @@ class Configuration:
     initial_rtt: float = 0.333
     ecn: bool = True
     grease: bool = True
-    """Send reserved transport parameters, so that peers keep ignoring what they do not know (RFC 9000 §18.1)."""
+    """Send reserved transport parameters and versions, so that peers keep ignoring what they do not know (RFC 9000
+    §15, §18.1), and take and send packets without the fixed bit where the peer agrees (RFC 9287)."""
+    spin_bit: bool = True
+    """Let those on the path see how long a round trip takes, on most connections (RFC 9000 §17.4)."""
 
     # paths (RFC 9000 §9)
     disable_active_migration: bool = False

@@ -10,7 +10,7 @@ from quicstack.transport.connection_ids import stateless_reset_token
 from quicstack.transport.packet_protection import INITIAL_SUITE, PacketKeys, initial_secrets, retry_integrity_tag
 from quicstack.wire.frame import write_connection_close
 from quicstack.wire.packet import LongHeader, write_long_header, write_retry, write_version_negotiation
-from quicstack.wire.version import VERSIONS, PacketType
+from quicstack.wire.version import VERSIONS, PacketType, reserved_version
 
 __all__ = ["MAX_STATELESS", "StatelessAnswers"]
 
@@ -38,7 +38,7 @@ class StatelessAnswers:
             return False
         offered = list(versions)
         if grease:
-            offered.append(int.from_bytes(self._random(4), "big") & 0xF0F0F0F0 | 0x0A0A0A0A)
+            offered.append(reserved_version(self._random(4)))
         first = self._random(1)[0] | 0x40  # §17.2.1: looks like a QUIC packet to multiplexers
         return self._push(write_version_negotiation(scid, dcid, offered, first), path)
 

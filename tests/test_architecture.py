@@ -90,7 +90,7 @@ WORLD_MODULES: dict[str, set[str]] = {
 # The ladder inside quicstack/connection: a rung imports the rungs before its own, never its equals or those above.
 LADDER: tuple[set[str], ...] = (
     {"state"},
-    {"setup", "lifecycle", "paths"},
+    {"first_byte", "setup", "lifecycle", "paths"},
     {"retransmission", "key_update", "versions"},
     {"handshake", "packing"},
     {"frames"},

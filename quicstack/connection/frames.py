@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from quicstack.connection import handshake, lifecycle, paths, retransmission
-from quicstack.connection.setup import token_key
+from quicstack.connection.setup import keep_token
 from quicstack.connection.state import APPLICATION, SPACE_NAMES, ConnectionState
 from quicstack.errors import ConnectionClosed, TransportError, TransportErrorCode
 from quicstack.wire import frame
@@ -123,8 +123,7 @@ def _crypto(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> i
 def _new_token(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
     token, pos = frame.read_new_token(data, pos)
     _server_only(state, frame_type)
-    key = token_key(state.configuration, state.path.address, state.version.value)
-    state.configuration.token_store.put(key, token)
+    keep_token(state, token)
     return pos
 
 

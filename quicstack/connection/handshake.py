@@ -73,6 +73,7 @@ def restart_with_version(state: ConnectionState, version: Version, now: float) -
 def restart_after_retry(state: ConnectionState, scid: bytes, token: bytes, now: float) -> None:
     """RFC 9000 §17.2.5: the server chose another connection ID and wants its token back. Packet numbers go on."""
     state.token = token
+    state.may_clear_quic_bit = False  # RFC 9287 §3.1: it is no token of a NEW_TOKEN frame
     state.retry_scid = scid
     state.peer_cids.replace_first(scid)
     versions.install_initial_keys(state, scid)
@@ -137,6 +138,7 @@ def apply_peer_parameters(state: ConnectionState, data: bytes, now: float) -> No
     state.peer_parameters = parameters
     state.recovery.max_ack_delay = parameters.max_ack_delay
     state.outbox.reset_stream_at = parameters.reset_stream_at
+    state.may_clear_quic_bit = parameters.grease_quic_bit and state.configuration.grease
     state.path.mtu.limit(parameters.max_udp_payload_size)
     paths.apply_size(state)
     limits = StreamLimits(

@@ -29,6 +29,8 @@ from quicstack.wire.version import NEGOTIATION, VERSIONS, PacketType
 
 __all__ = ["on_stateless_reset", "receive"]
 
+RESERVED_BITS = 0x18
+"""Of a short header (RFC 9000 §17.3)."""
 MIN_SEALED = 4 + SAMPLE_LENGTH
 """From the packet number on, a packet needs this many bytes to carry a sample (RFC 9001 §5.4.2)."""
 RESET_TOKEN = 16
@@ -109,6 +111,9 @@ def _receive_datagram(state: ConnectionState, data: bytes, path: Path, ecn: int,
 def _receive_long(state: ConnectionState, data: bytes, header: LongHeader, path: Path, ecn: int, now: float) -> None:
     size = header.end - header.start
     keys = None
+    if not data[header.start] & FIXED_BIT and not state.local_parameters.grease_quic_bit:
+        _drop(state, "unknown", size, "header_parse_error")  # §17.2
+        return
     if header.version != state.version.value:
         if header.packet_type == PacketType.INITIAL:
             keys = versions.initial_open_keys(state, header.version)
@@ -132,7 +137,7 @@ def _receive_long(state: ConnectionState, data: bytes, header: LongHeader, path:
     if state.is_client and header.packet_type == PacketType.INITIAL and header.token:
         _drop(state, name, size, "invalid_token")  # §17.2.2: servers send none
         return
-    if header.end - header.pn_offset < MIN_SEALED or not data[header.start] & 0x40:
+    if header.end - header.pn_offset < MIN_SEALED:
         _drop(state, name, size, "header_parse_error")
         return
     keys = space.open_keys if keys is None or space.discarded else keys
@@ -207,6 +212,9 @@ def _receive_train(state: ConnectionState, train: Train, now: float, counted: bo
         return
     acks = space.acks
     phase = state.key_phase
+    fixed_bit = 0 if state.local_parameters.grease_quic_bit else FIXED_BIT
+    checked = RESERVED_BITS | fixed_bit
+    number = -1
     cid_end = 1 + state.local_cids.length
     for header, pn_length, start, end in keys.unmask_train(data, size, cid_end - 1):
         truncated = int.from_bytes(header[cid_end:], "big")
@@ -227,8 +235,8 @@ def _receive_train(state: ConnectionState, train: Train, now: float, counted: bo
             if lifecycle.is_over(state):
                 return
             continue
-        if header[0] & 0x58 != FIXED_BIT:
-            if not header[0] & FIXED_BIT:
+        if header[0] & checked != fixed_bit:
+            if ~header[0] & fixed_bit:
                 _drop(state, "1RTT", end - start, "header_parse_error")  # §17.3.1: without the fixed bit
                 continue
             raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, "reserved header bits are set")  # §17.3.1
@@ -236,6 +244,8 @@ def _receive_train(state: ConnectionState, train: Train, now: float, counted: bo
         _process(state, space, number, payload, end - start + cid_end + pn_length, train.ecn, now)
         if state.phase is Phase.DRAINING:
             return
+    if number == acks.largest and state.rx_path is not None:
+        state.rx_path.spin.on_packet(number, header[0], state.is_client)
 
 
 def _on_undecryptable(state: ConnectionState, space: PacketSpace, packet: bytes, now: float) -> None:

@@ -5,7 +5,7 @@ There is no second place that answers "is there something to send?": a packet is
 
 from __future__ import annotations
 
-from quicstack.connection import handshake, key_update, lifecycle, paths, retransmission
+from quicstack.connection import first_byte, handshake, key_update, lifecycle, paths, retransmission
 from quicstack.connection.packing import fill_packet, fill_path_frames
 from quicstack.connection.retransmission import MTU_PROBE, STREAM, Record
 from quicstack.connection.state import APPLICATION, INITIAL, SPACE_NAMES, ConnectionState, Phase
@@ -15,7 +15,7 @@ from quicstack.transport.packet_protection import AEAD_TAG_LENGTH
 from quicstack.transport.packet_space import PacketSpace
 from quicstack.transport.path import PathState
 from quicstack.wire import frame
-from quicstack.wire.packet import FIXED_BIT, MIN_INITIAL_DATAGRAM, write_long_header
+from quicstack.wire.packet import MIN_INITIAL_DATAGRAM, write_long_header
 from quicstack.wire.packet_number import packet_number_length
 from quicstack.wire.version import PacketType
 
@@ -128,19 +128,21 @@ def _header(state: ConnectionState, space: PacketSpace, length: int, pn_length: 
     number = space.next_packet_number
     dcid = state.peer_cids.current.cid
     if space.index == APPLICATION:
-        return _short_header(state, space, dcid, pn_length)
+        return _short_header(state, state.path, space, dcid, pn_length)
     token = state.token if space.index == INITIAL else b""
     scid = state.local_cids.first
-    return write_long_header(state.version, LONG_TYPES[space.index], dcid, scid, token, length, number, pn_length)
+    kind = LONG_TYPES[space.index]
+    fixed_bit = first_byte.fixed_bit(state)
+    return write_long_header(state.version, kind, dcid, scid, token, length, number, pn_length, fixed_bit)
 
 
-def _short_header(state: ConnectionState, space: PacketSpace, dcid: bytes, pn_length: int) -> bytes:
+def _short_header(state: ConnectionState, path: PathState, space: PacketSpace, dcid: bytes, pn_length: int) -> bytes:
     number = space.next_packet_number & ((1 << 8 * pn_length) - 1)
-    return _short_prefix(state, dcid, pn_length) + number.to_bytes(pn_length, "big")
+    return _short_prefix(state, path, dcid, pn_length) + number.to_bytes(pn_length, "big")
 
 
-def _short_prefix(state: ConnectionState, dcid: bytes, pn_length: int) -> bytes:
-    return bytes((FIXED_BIT | state.key_phase.send_bit << 2 | (pn_length - 1),)) + dcid
+def _short_prefix(state: ConnectionState, path: PathState, dcid: bytes, pn_length: int) -> bytes:
+    return bytes((first_byte.free_bits(state, path, dcid) | state.key_phase.send_bit << 2 | (pn_length - 1),)) + dcid
 
 
 # -- short headers: trains ---------------------------------------------------------------------------------------------
@@ -205,7 +207,7 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
             break
     if not payloads:
         return None
-    data = space.seal_keys.seal_train(_short_prefix(state, dcid, pn_length), pn_length, first_number, payloads)
+    data = space.seal_keys.seal_train(_short_prefix(state, path, dcid, pn_length), pn_length, first_number, payloads)
     return _launch(state, path, data, len(payloads[0]) + overhead, len(payloads), ecn)
 
 
@@ -301,7 +303,7 @@ def _probe_datagram(state: ConnectionState, path: PathState, now: float) -> Trai
     if dcid is None or space.seal_keys is None:
         return None
     pn_length = packet_number_length(space.next_packet_number, space.largest_acked)
-    header = _short_header(state, space, dcid, pn_length)
+    header = _short_header(state, path, space, dcid, pn_length)
     room = size - len(header) - AEAD_TAG_LENGTH
     room -= fill_path_frames(state, path, room, out)
     path.pad_next = False

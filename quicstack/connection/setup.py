@@ -25,9 +25,13 @@ from quicstack.transport.path_mtu import PathMtu, largest_datagram
 from quicstack.transport.stream_table import StreamLimits, StreamTable
 from quicstack.wire import frame
 from quicstack.wire.transport_parameters import PreferredAddress, TransportParameters
-from quicstack.wire.version import QUIC_V1, VERSIONS
+from quicstack.wire.version import QUIC_V1, VERSIONS, reserved_version
 
-__all__ = ["Identity", "new_state", "take_token", "token_key"]
+__all__ = ["Identity", "keep_token", "new_state", "take_token"]
+
+QUIC_BIT = " quic bit"
+QUIC_BIT_LIFE = 604_800
+"""RFC 9287 §3.1: seconds after which a server may have been configured anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ def new_state(
     factory = configuration.trace_factory
     spaces = (PacketSpace(0, Epoch.INITIAL), PacketSpace(1, Epoch.HANDSHAKE), PacketSpace(2, Epoch.ONE_RTT))
     spaces[2].acks.max_ack_delay = configuration.max_ack_delay
+    token, may_clear = take_token(configuration, environment, path, identity.version) if is_client else (b"", False)
     state = ConnectionState(
         configuration=configuration,
         environment=environment,
@@ -120,7 +125,8 @@ def new_state(
         original_dcid=identity.original_dcid,
         retry_scid=identity.retry_scid,
         new_token=identity.new_token,
-        token=take_token(configuration, path, identity.version) if is_client else b"",
+        token=token,
+        may_clear_quic_bit=may_clear,
         local_parameters=parameters,
         max_datagram_size=configuration.max_datagram_size,
         peer_scid=None if is_client else identity.peer_cid,
@@ -173,6 +179,7 @@ def _local_parameters(
         ),
         disable_active_migration=configuration.disable_active_migration,
         reset_stream_at=configuration.reset_stream_at,
+        grease_quic_bit=configuration.grease,
     )
     if not is_client:
         parameters.original_destination_connection_id = identity.original_dcid
@@ -183,6 +190,7 @@ def _local_parameters(
         value = environment.random(5)
         # RFC 9000 §18.1: identifiers of the form 31 * N + 27 are reserved for this
         parameters.reserved[31 * int.from_bytes(value[:3], "big") + 27] = value[3:]
+        parameters.version_information += (reserved_version(environment.random(4)),)
     return parameters
 
 
@@ -192,8 +200,28 @@ def token_key(configuration: Configuration, path: Path, version: int) -> str:
     return f"{configuration.server_name or ''} {host} {port} {version:#010x}"
 
 
-def take_token(configuration: Configuration, path: Path, version: int) -> bytes:
-    return configuration.token_store.take(token_key(configuration, path, version)) or b""
+def keep_token(state: ConnectionState, token: bytes) -> None:
+    """NEW_TOKEN (RFC 9000 §8.1.3). A second entry says since when the server takes packets without the fixed bit."""
+    settings = state.configuration
+    key = token_key(settings, state.path.address, state.version.value)
+    settings.token_store.put(key, token)
+    if state.peer_parameters is not None and state.peer_parameters.grease_quic_bit:
+        received = int(state.environment.wall_time()).to_bytes(8, "big")
+        settings.token_store.put(key + QUIC_BIT, received + token)
+
+
+def take_token(configuration: Configuration, environment: Environment, path: Path, version: int) -> tuple[bytes, bool]:
+    """A token for a first Initial, and whether it allows to clear the QUIC bit (RFC 9287 §3.1): that of a server that
+    took such packets, for seven days."""
+    key = token_key(configuration, path, version)
+    token = configuration.token_store.take(key)
+    if token is None:
+        return b"", False
+    entry = configuration.token_store.take(key + QUIC_BIT)
+    if entry is None or entry[8:] != token or not configuration.grease:
+        return token, False
+    age = environment.wall_time() - int.from_bytes(entry[:8], "big")
+    return token, 0 <= age < QUIC_BIT_LIFE
 
 
 def _write_max_data(state: ConnectionState) -> bytes:

@@ -112,6 +112,8 @@ class ConnectionState:
 
     # handshake
     token: bytes = b""
+    may_clear_quic_bit: bool = False
+    """The peer takes packets whose fixed bit is not set, or took them when it made our token (RFC 9287 §3.1)."""
     retry_scid: bytes | None = None
     version_settled: bool = False
     """Client: the server has sent CRYPTO data, so the version does not change any more (RFC 9369 §4.1)."""
@@ -143,6 +145,10 @@ class ConnectionState:
     fallback: PathState | None = None
     """After a change of the peer's address: the path before, probed so that a spoofed change is undone (§9.3.2)."""
     is_at_preferred_address: bool = False
+
+    # first_byte
+    coins: int = 0
+    """Random bits not used yet, below a bit that is set."""
 
     # send
     ack_only_since_ping: int = 0

@@ -47,8 +47,15 @@ def give_up_version(state: ConnectionState, version: Version) -> None:
     """RFC 9368 §2.1: the server does not know our version; begin again with one that it knows."""
     state.refused_version = state.version
     state.version = version
-    state.token = take_token(state.configuration, state.path.address, version.value)
-    state.local_parameters.version_information = (version.value, *state.configuration.versions)
+    path = state.path.address
+    state.token, state.may_clear_quic_bit = take_token(state.configuration, state.environment, path, version.value)
+    _announce(state, version.value)
+
+
+def _announce(state: ConnectionState, chosen: int) -> None:
+    """RFC 9368 §3: the Chosen Version is another one now, those available are the same."""
+    _, *available = state.local_parameters.version_information or (0,)
+    state.local_parameters.version_information = (chosen, *available)
 
 
 def negotiate(state: ConnectionState, parameters: TransportParameters) -> None:
@@ -66,7 +73,7 @@ def negotiate(state: ConnectionState, parameters: TransportParameters) -> None:
             if keys is not None:
                 state.original_open = state.version, keys
             switch(state, VERSIONS[chosen])
-            state.local_parameters.version_information = (chosen, *state.configuration.versions)
+            _announce(state, chosen)
 
 
 def _check_server(state: ConnectionState, information: tuple[int, ...] | None) -> None:

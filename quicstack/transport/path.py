@@ -9,6 +9,7 @@ from quicstack.recovery.loss import PathRecovery
 from quicstack.train import Path
 from quicstack.transport.connection_ids import PeerConnectionId
 from quicstack.transport.path_mtu import PathMtu
+from quicstack.transport.spin_bit import SpinBit
 
 __all__ = ["MAX_CHALLENGES", "Migration", "MigrationOutcome", "PathState"]
 
@@ -39,11 +40,12 @@ class PathState:
 
     __slots__ = ("address", "bytes_received", "bytes_sent", "challenge", "challenge_deadline",
                  "challenge_is_small", "challenges_sent", "cid", "left_at", "migration", "mtu", "pad_next", "recovery",
-                 "response", "validated", "wants_move")  # fmt: skip
+                 "response", "spin", "validated", "wants_move")  # fmt: skip
 
     def __init__(self, address: Path, mtu: PathMtu, *, validated: bool) -> None:
         self.address = address
         self.mtu = mtu
+        self.spin = SpinBit()
         self.cid: PeerConnectionId | None = None
         """The peer's ID on what we send here while this is not the path in use (§9.5)."""
         self.recovery: PathRecovery | None = None

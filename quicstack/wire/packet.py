@@ -92,9 +92,10 @@ def write_long_header(
     payload_length: int,
     packet_number: int,
     pn_length: int,
+    fixed_bit: int = FIXED_BIT,
 ) -> bytes:
     """An unprotected long header; ``payload_length`` counts the sealed payload, tag included."""
-    first = LONG_HEADER | FIXED_BIT | version.wire_types[packet_type] << 4 | (pn_length - 1)
+    first = LONG_HEADER | fixed_bit | version.wire_types[packet_type] << 4 | (pn_length - 1)
     parts = [
         bytes((first,)),
         version.value.to_bytes(4, "big"),

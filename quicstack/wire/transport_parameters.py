@@ -54,6 +54,8 @@ class TransportParameters:
     """draft-ietf-quic-ack-frequency §3; None: no ACK_FREQUENCY, please."""
     reset_stream_at: bool = False
     """draft-ietf-quic-reliable-stream-reset §3."""
+    grease_quic_bit: bool = False
+    """RFC 9287 §3: packets are taken whether or not their fixed bit is set."""
     version_information: tuple[int, ...] | None = None
     """RFC 9368 §3: the Chosen Version, then the Available Versions."""
     reserved: dict[int, bytes] = field(default_factory=dict)
@@ -77,7 +79,12 @@ _INTEGERS = {
 _MILLISECONDS = {0x01: "max_idle_timeout", 0x0B: "max_ack_delay"}
 _STATELESS_RESET_TOKEN = 0x02
 _VERSION_INFORMATION = 0x11
-_FLAGS = {0x0C: "disable_active_migration", 0x1D: "reset_stream_at", 0x17F7586D2CB571: "reset_stream_at"}
+_FLAGS = {
+    0x0C: "disable_active_migration",
+    0x1D: "reset_stream_at",
+    0x2AB2: "grease_quic_bit",
+    0x17F7586D2CB571: "reset_stream_at",
+}
 """Empty parameters. reset_stream_at has a second number, of its drafts up to -07, which some peers know alone."""
 _PREFERRED_ADDRESS = 0x0D
 _MIN_ACK_DELAY = 0xFF04DE1B

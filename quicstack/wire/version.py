@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["NEGOTIATION", "QUIC_V1", "QUIC_V2", "VERSIONS", "PacketType", "Version", "is_reserved_version"]
+__all__ = [
+    "NEGOTIATION",
+    "QUIC_V1",
+    "QUIC_V2",
+    "VERSIONS",
+    "PacketType",
+    "Version",
+    "is_reserved_version",
+    "reserved_version",
+]
 
 NEGOTIATION = 0x00000000
 QUIC_V1 = 0x00000001
@@ -66,3 +75,8 @@ VERSIONS: dict[int, Version] = {
 def is_reserved_version(version: int) -> bool:
     """RFC 9000 §15: versions of the form 0x?a?a?a?a exist to exercise version negotiation."""
     return version & 0x0F0F0F0F == 0x0A0A0A0A
+
+
+def reserved_version(random: bytes) -> int:
+    """One of them, from four bytes."""
+    return int.from_bytes(random, "big") & 0xF0F0F0F0 | 0x0A0A0A0A

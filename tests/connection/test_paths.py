@@ -205,8 +205,8 @@ def test_reserved_bits(bits: int) -> None:
 
 
 def test_without_the_fixed_bit_a_packet_is_dropped() -> None:
-    """§17.3.1."""
-    peer = Peer()
+    """§17.3.1, unless we have said that we take it (RFC 9287)."""
+    peer = Peer(grease=False)
     datagram, _ = peer.packet(f.write_connection_close(1, b"", None), first_byte=0x00)
     peer.delivers(datagram)
     assert peer.engine.closed is None
