@@ -342,7 +342,10 @@ def _mtu_probe(state: ConnectionState, path: PathState, size: int, now: float) -
 
 
 def _close_datagram(state: ConnectionState, now: float) -> Train | None:
-    """RFC 9000 §10.2.3: CONNECTION_CLOSE at every level that the peer may be able to read."""
+    """RFC 9000 §10.2.3: CONNECTION_CLOSE at every level that the peer may be able to read.
+
+    Once the handshake is confirmed that is 1-RTT alone: the keys of the others are gone (RFC 9001 §4.9).
+    """
     if not state.close_due or state.close_frame is None:
         return None
     state.close_due = False
@@ -351,8 +354,6 @@ def _close_datagram(state: ConnectionState, now: float) -> Train | None:
     parts = []
     size = 0
     spaces = [space for space in state.spaces if space.seal_keys is not None]
-    if state.handshake_confirmed:
-        spaces = spaces[-1:]
     for space in spaces:
         code, reason, fault = close.code, close.reason, close.fault
         if fault is None and space.index != APPLICATION:
