@@ -30,8 +30,6 @@ from quicstack.wire.version import NEGOTIATION, VERSIONS, PacketType
 
 __all__ = ["Endpoint", "EndpointCounters"]
 
-MIN_RESET = 21
-"""RFC 9000 §10.3: the smallest stateless reset."""
 MIN_INITIAL_DCID = 8
 """RFC 9000 §7.2: the client's first Destination Connection ID has at least eight bytes."""
 MAX_CID_ATTEMPTS = 100
@@ -272,7 +270,7 @@ class Endpoint:
     def _is_reset(self, train: Train, now: float) -> bool:
         """§10.3.1: a datagram of no connection may be a stateless reset, with any first byte."""
         for datagram in train.datagrams() if self._by_token else ():
-            connection = self._by_token.get(datagram[-16:]) if len(datagram) >= MIN_RESET else None
+            connection = self._by_token.get(datagram[-16:])
             if connection is not None:
                 connection.receive_reset(Train(datagram, len(datagram), train.path, train.ecn), now)
                 self._after(connection)

@@ -52,7 +52,7 @@ def receive(state: ConnectionState, train: Train, now: float) -> None:
     path.bytes_received += len(train.data)
     state.rx_now = state.outbox.now = now
     state.rx_path = path
-    received = counters.packets_received
+    packets, datagrams = counters.packets_received, counters.datagrams_received
     try:
         if train.data[0] & LONG_HEADER:
             for datagram in train.datagrams():
@@ -66,7 +66,9 @@ def receive(state: ConnectionState, train: Train, now: float) -> None:
     except Exception as error:
         lifecycle.internal_error(state, now, error)
     state.rx_path = None
-    if state.counters.packets_received != received and not lifecycle.is_over(state):
+    if counters.packets_received - packets < counters.datagrams_received - datagrams:
+        _look_for_reset(state, train, now)
+    if counters.packets_received != packets and not lifecycle.is_over(state):
         lifecycle.restart_idle_timer(state, now)  # RFC 9000 §10.1
         state.eliciting_sent = False
     for space in state.spaces:
@@ -231,9 +233,8 @@ def _receive_train(state: ConnectionState, train: Train, now: float, counted: bo
                 payload = key_update.open_other_phase(state, header, number, data[start:end], now)
                 keys = space.open_keys or keys
         except InvalidTag:
-            _on_undecryptable(state, space, data[start - len(header) : end], now)
-            if lifecycle.is_over(state):
-                return
+            key_update.count_failure(state)
+            _drop(state, "1RTT", end - start + len(header), "decryption_failure")
             continue
         if header[0] & checked != fixed_bit:
             if ~header[0] & fixed_bit:
@@ -248,14 +249,11 @@ def _receive_train(state: ConnectionState, train: Train, now: float, counted: bo
         state.rx_path.spin.on_packet(number, header[0], state.is_client)
 
 
-def _on_undecryptable(state: ConnectionState, space: PacketSpace, packet: bytes, now: float) -> None:
-    """RFC 9000 §10.3.1: what cannot be opened may be a stateless reset. RFC 9001 §6.6: and failures are counted."""
-    path = state.rx_path
-    if path is not None and _is_reset(state, packet, path.address):
+def _look_for_reset(state: ConnectionState, train: Train, now: float) -> None:
+    """§10.3.1: not every datagram held a good packet, so one may be a reset, whatever else it looks like: with a long
+    header, too short for a packet, or with a packet number that was seen before."""
+    if any(_is_reset(state, datagram, train.path) for datagram in train.datagrams()):
         lifecycle.drain(state, now, _lost_by_the_peer())
-        return
-    key_update.count_failure(state)
-    _drop(state, SPACE_NAMES[space.index], len(packet), "decryption_failure")
 
 
 def _is_reset(state: ConnectionState, datagram: bytes, path: Path) -> bool:
