@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from quicstack.connection import paths
 from quicstack.connection.retransmission import ACK, CRYPTO, STREAM, VALUE, Record
 from quicstack.connection.state import APPLICATION, ConnectionState
 from quicstack.transport.packet_space import PacketSpace
@@ -159,7 +160,7 @@ def fill_path_frames(state: ConnectionState, path: PathState, room: int, out: li
         out.append(b"\x1a" + path.challenge)
         path.challenges_sent += 1
         path.challenge_is_small = path.budget() < MIN_INITIAL_DATAGRAM
-        path.challenge_deadline = state.outbox.now + max(3 * state.recovery.pto_duration(APPLICATION), 0.6)
+        path.challenge_deadline = state.outbox.now + paths.challenge_interval(state)
         path.pad_next = True
         room -= 9
     return room

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from quicstack.connection.state import ConnectionState
+from quicstack.connection.state import APPLICATION, ConnectionState
 from quicstack.errors import MigrationRefused
 from quicstack.recovery.sent_packet import SentPacket
 from quicstack.train import Path
@@ -18,12 +18,14 @@ from quicstack.transport.path_mtu import BASE, PathMtu, largest_datagram
 from quicstack.wire.transport_parameters import PreferredAddress
 
 __all__ = [
-    "apply_size", "check_timeouts", "cid_for", "lower_size", "migrate", "new_path", "note_losses", "on_challenge",
-    "on_moved_packet", "on_probe_acked", "on_response", "path_of", "prefer",
+    "apply_size", "challenge_interval", "check_timeouts", "cid_for", "lower_size", "migrate", "new_path", "note_losses",
+    "on_challenge", "on_moved_packet", "on_probe_acked", "on_response", "path_of", "prefer",
 ]  # fmt: skip
 
 MAX_OTHER_PATHS = 3
 """Paths remembered besides the one in use. A peer that comes from ever new addresses makes us forget old ones."""
+ROOM_FOR_CHALLENGE = 96
+"""Bytes that hold a packet with a PATH_CHALLENGE, whatever the length of its connection ID."""
 REMEMBERED = 10.0
 """Seconds for which the state of a path that was left is still worth something (§9.4)."""
 
@@ -223,6 +225,11 @@ def _return(state: ConnectionState, now: float) -> None:
     _forget(state, failed)
 
 
+def challenge_interval(state: ConnectionState) -> float:
+    """§8.2.4: ``MAX_CHALLENGES`` of these make three times the PTO, and no less than for a path of unknown delay."""
+    return max(state.recovery.pto_duration(APPLICATION), 3 * state.configuration.initial_rtt)
+
+
 def check_timeouts(state: ConnectionState, now: float) -> bool:
     """§8.2.4: repeat challenges, give paths up. False when no path is left."""
     for path in (state.path, *state.other_paths):
@@ -230,6 +237,9 @@ def check_timeouts(state: ConnectionState, now: float) -> bool:
             continue
         path.challenge_deadline = None
         if path.challenges_sent < MAX_CHALLENGES:
+            if path.budget() < ROOM_FOR_CHALLENGE:  # what was sent there has used it up, but the time runs on
+                path.challenges_sent += 1
+                path.challenge_deadline = now + challenge_interval(state)
             continue
         path.stop_challenge()
         if path is not state.path:

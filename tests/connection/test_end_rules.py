@@ -285,6 +285,7 @@ def test_a_small_challenge_gets_a_small_response() -> None:
     assert [frame.name for frame in peer.opens(train.data)[1]] == ["PATH_RESPONSE"]
 
 
+@pytest.mark.conformance("T56b")
 def test_a_path_proven_by_small_datagrams_is_proven_again() -> None:
     """§8.2.1: with a full datagram, once the limit allows it."""
     peer = Peer()
