@@ -20,6 +20,7 @@ from quicstack.train import Path, SendError, Train
 from quicstack.transport.address_tokens import AddressTokens
 from quicstack.transport.flow_control import MemoryBudget
 from quicstack.wire.packet import (
+    FIXED_BIT,
     LONG_HEADER,
     MIN_INITIAL_DATAGRAM,
     LongHeader,
@@ -262,7 +263,7 @@ class Endpoint:
         if self._is_reset(train, now):
             return
         self.counters.datagrams_dropped += 1
-        if self._server:
+        if self._server and train.data[0] & FIXED_BIT:  # §17.3.1: without it this is no packet of QUIC
             cid = train.data[1 : 1 + self._cid_length]
             if self._stateless.reset(train, cid, self._reset_key):
                 self.counters.stateless_resets_sent += 1

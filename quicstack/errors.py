@@ -26,7 +26,11 @@ __all__ = [
     "TransportErrorCode",
     "Truncated",
     "error_name",
+    "printable",
 ]
+
+MAX_REASON = 500
+"""Characters of a reason that are kept: much of it may be the peer's, and as long as the peer wanted."""
 
 
 class TransportErrorCode(IntEnum):
@@ -66,6 +70,14 @@ def error_name(code: int) -> str:
         return f"{code:#x}"
 
 
+def printable(text: str, most: int = MAX_REASON) -> str:
+    """What a stranger wrote, fit for a message or a log: no control characters, no thousand letters."""
+    shown = text[: most + 1]
+    if not shown.isprintable():
+        shown = ascii(shown)[1:-1]
+    return shown if len(shown) <= most else shown[:most] + "..."
+
+
 class QuicstackError(Exception):
     """Root of every exception that ``quicstack``, ``h3`` and ``webtransport`` raise on purpose."""
 
@@ -78,6 +90,7 @@ class TransportError(QuicstackError):
     """
 
     def __init__(self, code: int, reason: str = "", frame_type: int = 0, cause: QuicstackError | None = None) -> None:
+        reason = printable(reason)
         super().__init__(f"{error_name(code)}: {reason}")
         self.code = int(code)
         self.reason = reason
@@ -100,7 +113,8 @@ class ConnectionClosed(QuicstackError):
     """The connection is over.
 
     ``code`` and ``reason`` as in the CONNECTION_CLOSE frame, ``by_peer`` tells who closed, ``transport`` whether the
-    code is a transport error code (RFC 9000 §20.1) or the application's (§20.2).
+    code is a transport error code (RFC 9000 §20.1) or the application's (§20.2). The message has the reason without
+    control characters; ``reason`` itself is what the peer wrote.
     """
 
     def __init__(
@@ -119,7 +133,7 @@ class ConnectionClosed(QuicstackError):
         self.frame_type = frame_type
         who = "the peer" if by_peer else "this side"
         kind = f"transport code {error_name(code)}" if transport else f"application code {code:#x}"
-        super().__init__(f"connection closed by {who} with {kind}" + (f": {reason}" if reason else ""))
+        super().__init__(f"connection closed by {who} with {kind}" + (f": {printable(reason)}" if reason else ""))
 
     @property
     def is_clean(self) -> bool:

@@ -33,9 +33,11 @@ class MemoryTokenStore:
         self._tokens: OrderedDict[str, list[bytes]] = OrderedDict()
 
     def put(self, key: str, token: bytes) -> None:
+        if len(token) > MAX_TOKEN:
+            return
         tokens = self._tokens.setdefault(key, [])
         self._tokens.move_to_end(key)
-        if token in tokens or len(token) > MAX_TOKEN:
+        if token in tokens:
             return
         tokens.append(token)
         del tokens[:-MAX_PER_SERVER]

@@ -195,7 +195,16 @@ class Connection:
 
     @property
     def path(self) -> Path:
+        """The path in use. After the peer has moved, its new address is still to be proven."""
         return self._state.path.address
+
+    @property
+    def proven_path(self) -> Path:
+        """The same, but the path before as long as a new address of the peer is not proven (RFC 9000 §9.3.1): decide by
+        this one what the peer may do. On a server nothing is proven before the handshake is complete or a token came.
+        """
+        state = self._state
+        return state.path.address if state.path.validated or state.fallback is None else state.fallback.address
 
     @property
     def version(self) -> int:

@@ -302,7 +302,9 @@ def prefer(state: ConnectionState, now: float) -> None:
 
 
 def _preferred_remote(state: ConnectionState, preferred: PreferredAddress) -> tuple[object, ...] | None:
-    """The address of the family in use. §21.5.6: nobody but a loopback server may send us to the loopback."""
+    """The address of the family in use. §21.5.6: a server of the Internet may not send us to the loopback, nor to what
+    lies on our own network.
+    """
     current = state.path.address.remote
     is_ipv6 = ":" in str(current[0])
     raw, port = (
@@ -312,10 +314,12 @@ def _preferred_remote(state: ConnectionState, preferred: PreferredAddress) -> tu
         return None
     address = ipaddress.ip_address(raw)
     try:
-        is_local = ipaddress.ip_address(str(current[0]).partition("%")[0]).is_loopback
+        known = ipaddress.ip_address(str(current[0]).partition("%")[0])
     except ValueError:
-        is_local = False
-    if address.is_multicast or address.is_unspecified or (address.is_loopback and not is_local):
+        known = ipaddress.ip_address(0)
+    if address.is_multicast or address.is_unspecified or (address.is_loopback and not known.is_loopback):
+        return None
+    if known.is_global and not address.is_global:
         return None
     return (str(address), port, *((0, 0) if len(current) > 2 else ()))
 

@@ -99,7 +99,8 @@ class AsyncConnection:
 
     @property
     def remote_address(self) -> Address:
-        return self.engine.path.remote
+        """Where the peer is; a new address of it counts from when it is proven (RFC 9000 §9.3.1)."""
+        return self.engine.proven_path.remote
 
     def flush(self) -> None:
         """The engine was touched: send what it has, soon and once for many calls."""
@@ -188,7 +189,11 @@ class AsyncConnection:
         while not self._accepted:
             self._check_open()
             await self._new_streams.wait()
-        return self._accepted.popleft()
+        stream = self._accepted.popleft()
+        stream.engine.let_go()
+        if stream.engine.finished:
+            self.flush()  # the peer may open another one in its place
+        return stream
 
     def stream(self, engine: Stream) -> AsyncStream:
         """The ``async`` face of an engine's stream, the same one each time."""
@@ -226,6 +231,8 @@ class AsyncConnection:
         self._protocol = protocol
         waiting = [stream.engine for stream in self._accepted]
         self._accepted.clear()
+        for engine in waiting:
+            engine.let_go()
         protocol.process(Ready(waiting, True, True, True))
         self.flush()
 
@@ -258,6 +265,7 @@ class AsyncConnection:
             if stream is not None:
                 stream.wake()
             elif self._protocol is None and not engine.is_local and engine.owner is None:
+                engine.hold()  # or the peer could open and reset streams that nobody accepts without end
                 self._accepted.append(self.stream(engine))
                 self._new_streams.open()
         if ready.streams_allowed:

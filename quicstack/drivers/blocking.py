@@ -147,7 +147,8 @@ class BlockingConnection:
 
     @property
     def remote_address(self) -> Address:
-        return self.engine.path.remote
+        """Where the peer is; a new address of it counts from when it is proven (RFC 9000 §9.3.1)."""
+        return self.engine.proven_path.remote
 
     @property
     def closed(self) -> QuicstackError | None:
@@ -189,7 +190,9 @@ class BlockingConnection:
 
         def accepted() -> BlockingStream | None:
             if self._streams:
-                return self._streams.popleft()
+                stream = self._streams.popleft()
+                stream.engine.let_go()
+                return stream
             self.check_open()
             return None
 
@@ -230,6 +233,7 @@ class BlockingConnection:
         for stream in streams:
             if not stream.is_local and stream.owner is None:
                 stream.owner = self
+                stream.hold()  # or the peer could open and reset streams that nobody accepts without end
                 self._streams.append(BlockingStream(stream, self))
 
 

@@ -83,7 +83,7 @@ class QlogTrace(Trace):
         self._start: float | None = None
         self._metrics: Json = {}
         self._ecn: str | None = None
-        self._keys: set[tuple[str, int]] = set()
+        self._keys: dict[str, int] = {}  # level to generation, the last one only: a connection may have many
         self._exponents = {True: 3, False: 3}
         self.failed: Exception | None = None
         self._header(odcid, wall_clock_time)
@@ -189,9 +189,9 @@ class QlogTrace(Trace):
     @_never_raises
     def key_updated(self, now: float, epoch: str, generation: int) -> None:
         # read and write keys of a level are installed one after the other; one entry stands for both
-        if (epoch, generation) in self._keys:
+        if self._keys.get(epoch) == generation:
             return
-        self._keys.add((epoch, generation))
+        self._keys[epoch] = generation
         for data in self._key_types(epoch):
             if epoch == "1RTT":
                 data["key_phase"] = generation

@@ -37,6 +37,7 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
+from quicstack import errors
 from quicstack.errors import CertificateError
 from quicstack.tls.alerts import Alert
 from quicstack.tls.server_name import ascii_name, parse_ip
@@ -53,9 +54,8 @@ one another make exponentially many paths."""
 
 
 def printable(name: str) -> str:
-    """A name that a stranger chose, fit for a message: no control characters, no thousand letters."""
-    shown = name if name.isprintable() else ascii(name)[1:-1]
-    return shown if len(shown) <= MAX_NAME_SHOWN else shown[:MAX_NAME_SHOWN] + "..."
+    """A name that a stranger chose, fit for a message."""
+    return errors.printable(name, MAX_NAME_SHOWN)
 
 
 def describe(certificate: x509.Certificate) -> str:

@@ -16,7 +16,8 @@ __all__ = ["LocalConnectionIds", "PeerConnectionId", "PeerConnectionIds", "state
 MAX_ISSUED = 4
 """Connection IDs we keep active at the peer, whatever larger limit it names (§5.1.1 leaves that to the issuer)."""
 
-
+MAX_RETIRING = 4
+"""Retirements that may be unacknowledged, as a multiple of active_connection_id_limit (§5.1.2: of twice is enough)."""
 MAX_RETIRED_RANGES = 64
 """Gaps that a peer may leave between the sequence numbers of its IDs before we stop remembering them."""
 
@@ -163,6 +164,16 @@ class PeerConnectionIds:
                 TransportErrorCode.CONNECTION_ID_LIMIT_ERROR,
                 f"{active} connection IDs are active, {self._limit} are allowed",
             )
+        self._check_retirements()
+
+    def _check_retirements(self) -> None:
+        """Whatever is retired has come in a frame, so the one place to look at is where the next one comes."""
+        # CVE-2024-22189: a peer that never acknowledges could make this queue grow without end.
+        if len(self._retiring) > MAX_RETIRING * self._limit:
+            self._fail(TransportErrorCode.CONNECTION_ID_LIMIT_ERROR, "too many retirements are unacknowledged")
+        if len(self._retired) > MAX_RETIRED_RANGES:
+            # §5.1.1: sequence numbers rise by one, so what was retired lies close together
+            self._fail(TransportErrorCode.CONNECTION_ID_LIMIT_ERROR, "sequence numbers with too many gaps")
 
     def _retire_old(self) -> None:
         """§5.1.2: stop using what the peer asks back, then say so."""
@@ -214,13 +225,7 @@ class PeerConnectionIds:
     def _retire(self, sequence: int) -> None:
         self._seen.pop(sequence, None)
         self.tokens_changed = True
-        # CVE-2024-22189: a peer that never acknowledges could make this queue grow without end.
-        if len(self._retiring) >= 4 * self._limit:
-            self._fail(TransportErrorCode.CONNECTION_ID_LIMIT_ERROR, "too many retirements are unacknowledged")
         self._retired.add(sequence, sequence + 1)
-        if len(self._retired) > MAX_RETIRED_RANGES:
-            # §5.1.1: sequence numbers rise by one, so what was retired lies close together
-            self._fail(TransportErrorCode.CONNECTION_ID_LIMIT_ERROR, "sequence numbers with too many gaps")
         value = SentValue(
             lambda: frame.write_limit(frame.RETIRE_CONNECTION_ID, sequence),
             lambda: self._on_retired(sequence),

@@ -26,7 +26,7 @@ class Stream:
     connection's ``take_ready`` when more can be done. ``send`` or ``receive`` is None on a unidirectional stream.
     """
 
-    __slots__ = ("_outbox", "id", "is_ready", "is_sending", "owner", "receive", "send")
+    __slots__ = ("_outbox", "id", "is_held", "is_ready", "is_sending", "owner", "receive", "send")
 
     def __init__(self, stream_id: int, receive: ReceiveStream | None, send: SendStream | None, outbox: Outbox) -> None:
         self.id = stream_id
@@ -35,6 +35,8 @@ class Stream:
         self.send = send
         self.is_ready = False
         self.is_sending = False
+        self.is_held = False
+        """A driver keeps it for somebody who has not asked for it yet."""
         self._outbox = outbox
 
     def __repr__(self) -> str:
@@ -70,6 +72,16 @@ class Stream:
         if self.send is None:
             raise StreamError(f"stream {self.id} is for receiving only", stream_id=self.id)
         return self.send
+
+    def hold(self) -> None:
+        """Count it as open though it may be finished, so that the peer gets no other in its place (§4.6)."""
+        self.is_held = True
+
+    def let_go(self) -> None:
+        """Somebody has taken it."""
+        self.is_held = False
+        self._outbox.touched.append(self)
+        self._outbox.ring()
 
     # -- receiving -----------------------------------------------------------------------------------------------
 

@@ -235,11 +235,12 @@ class StreamTable:
         """Forget streams that are in terminal states both ways, and let the peer open others in their place.
 
         Not before the application has taken the stream from ``take_ready``: whoever opens and resets streams gets new
-        ones no faster than the application learns of the old ones.
+        ones no faster than the application learns of the old ones. A driver that takes streams for an application
+        which has not asked for them yet holds them.
         """
         touched, self._outbox.touched = self._outbox.touched, []
         for stream in touched:
-            if stream.is_ready or not stream.finished:
+            if stream.is_ready or stream.is_held or not stream.finished:
                 continue
             if self.streams.pop(stream.id, None) is not None:
                 self._waiting.pop(stream.id, None)

@@ -110,7 +110,7 @@ def _error(reason: str) -> TransportError:
 def read_transport_parameters(data: bytes, *, from_server: bool) -> TransportParameters:
     """Parse what a server (or client) sent. Raises TRANSPORT_PARAMETER_ERROR for anything that §18.2 forbids."""
     parameters = TransportParameters()
-    seen: set[int] = set()
+    seen: set[bytes] = set()  # not of integers that the peer chooses: their hashes are no secret
     pos = 0
     try:
         while pos < len(data):
@@ -120,9 +120,10 @@ def read_transport_parameters(data: bytes, *, from_server: bool) -> TransportPar
             pos += length
             if len(value) != length:
                 raise _error(f"parameter {identifier:#x} is truncated")
-            if identifier in seen:
+            key = identifier.to_bytes(8, "big")
+            if key in seen:
                 raise _error(f"parameter {identifier:#x} is sent twice")
-            seen.add(identifier)
+            seen.add(key)
             if identifier in _SERVER_ONLY and not from_server:
                 raise _error(f"a client sent {_NAMES[identifier]}, which is for servers")
             _read_one(parameters, identifier, value)

@@ -1,6 +1,6 @@
-"""Makes the scripted peer importable."""
+"""Makes the scripted peer and the measures importable."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "connection"))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "connection")]

@@ -20,6 +20,7 @@ def test_a_copied_packet_from_a_victims_address() -> None:
     peer.engine.open_stream(unidirectional=True).write(bytes(100_000))
     spoofed, _ = peer.packet(b"\x01")
     peer.delivers(spoofed, VICTIM)
+    assert peer.engine.path == VICTIM and peer.engine.proven_path == TO_CLIENT
     towards_victim = 0
     answer = None
     for _ in range(20):

@@ -19,6 +19,7 @@ def limits(peer: Peer) -> list[object]:
     return [frame.fields["maximum"] for frame in peer.hears() if frame.name == "MAX_STREAMS"]
 
 
+@pytest.mark.attack("c: MAX_STREAMS / stream churn")
 def test_streams_are_given_back_only_after_the_application_saw_them() -> None:
     """§4.6, CVE-2023-44487: opening and resetting goes no faster than the application looks."""
     peer = Peer(initial_max_streams_uni=4)
@@ -112,6 +113,7 @@ def test_max_data_wakes_only_who_waits() -> None:
     assert data == {each.id for each in streams}
 
 
+@pytest.mark.attack("CVE-2026-25800")
 def test_a_stream_in_scattered_pieces_is_refused() -> None:
     """CVE-2026-25800: every second byte."""
     peer = Peer()
@@ -133,6 +135,7 @@ def test_a_stream_byte_by_byte_is_joined() -> None:
     assert received.read() == (b"ab" * 5000)[5:]
 
 
+@pytest.mark.attack("c: stream-id skip")
 def test_the_highest_stream_costs_as_much_as_the_lowest() -> None:
     """§2.1, §3.2: streams opened implicitly have no state."""
     peer = Peer()

@@ -256,6 +256,7 @@ def test_a_challenge_is_answered_in_a_full_datagram() -> None:
     assert len(train.data) >= 1200
 
 
+@pytest.mark.attack("CVE-2023-6193", "aioquic #544")
 def test_a_flood_of_challenges_gets_one_answer() -> None:
     """§8.2.2: only the newest is worth it; CVE-2023-49295 kept them all."""
     peer = Peer()
@@ -304,6 +305,7 @@ def test_a_datagram_when_none_was_announced() -> None:
     assert peer.closed_with() == E.PROTOCOL_VIOLATION
 
 
+@pytest.mark.attack("c: DATAGRAM flood")
 def test_unread_datagrams_are_bounded() -> None:
     peer = Peer(datagram_buffer=10_000)
     for n in range(100):

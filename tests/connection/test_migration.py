@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from peer import ONE_RTT, TO_CLIENT, TO_SERVER, Pair, Peer
 
+from quicstack.connection.paths import _preferred_remote
 from quicstack.connection import handshake
 from quicstack.errors import MigrationRefused, TransportError, TransportErrorCode
 from quicstack.train import Path, SendError, Train
@@ -182,6 +183,29 @@ def test_nobody_is_sent_to_the_loopback(host: str) -> None:
     pair = Moving(server={"preferred_ipv4": (host, 8443)})
     pair.step()
     assert {path.remote for who, path, _, _ in pair.sent if who == "client"} <= {TO_SERVER.remote}
+
+
+@pytest.mark.attack("c: probing request forgery")
+@pytest.mark.parametrize(
+    ("server", "preferred", "goes"),
+    [
+        ("8.8.8.8", "10.0.0.1", False),
+        ("8.8.8.8", "169.254.169.254", False),
+        ("8.8.8.8", "8.8.4.4", True),
+        ("10.0.0.2", "10.0.0.1", True),
+        ("10.0.0.2", "127.0.0.1", False),
+        ("server.simulated", "10.0.0.1", True),
+    ],
+)
+def test_a_server_of_the_internet_sends_nobody_into_his_own_network(server: str, preferred: str, goes: bool) -> None:
+    """§21.5.6: the first datagrams to another address could be a request to something that trusts the client."""
+    pair = Moving(server={"preferred_ipv4": (preferred, 8443)})
+    pair.step()
+    state = pair.client._state
+    state.path.address = Path((server, 443))
+    parameter = pair.server._state.local_parameters.preferred_address
+    assert parameter is not None
+    assert (_preferred_remote(state, parameter) is not None) is goes
 
 
 @pytest.mark.conformance("MTU02")

@@ -114,6 +114,7 @@ def test_ecn_counts_are_reported() -> None:
     assert ack["ecn"] == (before[0] + 1, before[1], before[2] + 1)
 
 
+@pytest.mark.attack("aioquic #549")
 def test_every_second_packet_number() -> None:
     """§13.2.3: ranges are forgotten, the lowest first, and the frame fits a packet."""
     peer = Peer()
