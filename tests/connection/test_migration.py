@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from peer import ONE_RTT, TO_CLIENT, TO_SERVER, Pair, Peer
 
-from quicstack.connection.paths import _preferred_remote
 from quicstack.connection import handshake
+from quicstack.connection.paths import _preferred_remote
 from quicstack.errors import MigrationRefused, TransportError, TransportErrorCode
 from quicstack.train import Path, SendError, Train
 from quicstack.transport.path import MigrationOutcome
