@@ -103,12 +103,21 @@ def on_lost(state: ConnectionState, space: PacketSpace, packets: list[SentPacket
 
 
 def queue_probe(state: ConnectionState) -> None:
-    """RFC 9002 §6.2.4: what a PTO sends once more. In a handshake that is everything outstanding, of both levels:
-    one datagram takes it where it fits, and neither side can go on without all of it."""
-    indices, most = ((APPLICATION,), 2) if state.probe_space == APPLICATION else ((INITIAL, HANDSHAKE), 16)
-    for index in indices:
-        for packet in islice(state.recovery.outstanding(index), most):
+    """RFC 9002 §6.2.4: what a PTO sends once more. In a handshake that is everything outstanding, of both levels, and
+    the oldest 1-RTT packet: one datagram takes it where it fits, and neither side can go on without the handshake.
+    Later it is the two oldest packets, or the oldest and something new."""
+    if state.probe_space == APPLICATION:
+        most = {APPLICATION: 1 if _has_new_data(state) else 2}
+    else:
+        most = {INITIAL: 16, HANDSHAKE: 16, APPLICATION: 1}
+    for index, count in most.items():
+        for packet in islice(state.recovery.outstanding(index), count):
             send_again(state, state.spaces[index], packet)
+
+
+def _has_new_data(state: ConnectionState) -> bool:
+    window = state.streams.send_window
+    return any(stream.send is not None and stream.send.has_work(window) for stream in state.outbox.sending)
 
 
 def send_again(state: ConnectionState, space: PacketSpace, packet: SentPacket) -> None:

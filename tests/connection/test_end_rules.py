@@ -38,6 +38,7 @@ def data(peer: Peer) -> dict[object, int]:
 # -- key update (RFC 9001 §6) --------------------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("C27")
 def test_old_keys_are_not_kept_for_long() -> None:
     """RFC 9001 §6.5: three PTOs, then what is late is dropped without an error."""
     peer = Peer()
@@ -62,6 +63,7 @@ def test_header_protection_stays() -> None:
 # -- limits of keys (RFC 9001 §6.6) --------------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("C28")
 def test_keys_are_updated_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_update, "UPDATE_AFTER", 50)
     pair = Pair()
@@ -73,6 +75,7 @@ def test_keys_are_updated_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pair.client.closed is None and pair.server.closed is None
 
 
+@pytest.mark.conformance("C28")
 def test_keys_that_cannot_be_updated_are_not_worn_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The peer acknowledges nothing of the new keys, and so allows no newer ones (§6.1)."""
     monkeypatch.setattr(key_update, "UPDATE_AFTER", 10)
@@ -89,6 +92,7 @@ def test_keys_that_cannot_be_updated_are_not_worn_out(monkeypatch: pytest.Monkey
     assert getattr(peer.engine.closed, "code", None) == E.AEAD_LIMIT_REACHED
 
 
+@pytest.mark.conformance("C28")
 def test_forgeries_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_update, "INTEGRITY_LIMIT", 5)
     peer = Peer()
@@ -100,6 +104,7 @@ def test_forgeries_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert peer.closed_with() == E.AEAD_LIMIT_REACHED
 
 
+@pytest.mark.conformance("C25")
 def test_back_to_old_keys() -> None:
     """RFC 9001 §6.4: a higher packet number under older keys."""
     peer = Peer()

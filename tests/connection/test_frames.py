@@ -358,6 +358,7 @@ def test_post_handshake_crypto_is_bounded() -> None:
     assert peer.engine.closed is not None
 
 
+@pytest.mark.conformance("C21")
 def test_key_update_message_is_fatal() -> None:
     """RFC 9001 §6: TLS KeyUpdate must not be sent."""
     peer = Peer("server")

@@ -177,6 +177,7 @@ def retry(pair: Pair, token: bytes = b"a token", scid: bytes = b"retried!", orig
     return train(packet + retry_integrity_tag(VERSIONS[1], original or state.original_dcid, packet))
 
 
+@pytest.mark.conformance("C14")
 def test_retry_is_followed() -> None:
     """§17.2.5: the token comes back, to the new connection ID, and packet numbers go on."""
     pair = Pair()
@@ -194,6 +195,7 @@ def test_retry_is_followed() -> None:
     assert server.server_endpoint.connections
 
 
+@pytest.mark.conformance("C19")
 @pytest.mark.parametrize("what", ["bad tag", "no token", "second", "same connection ID", "after a packet"])
 def test_retry_that_is_ignored(what: str) -> None:
     """§17.2.5.2."""

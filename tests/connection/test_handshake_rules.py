@@ -126,6 +126,7 @@ def test_an_application_close_before_the_application() -> None:
     assert getattr(pair.client.closed, "code", None) == E.PROTOCOL_VIOLATION
 
 
+@pytest.mark.conformance("C11", "C12")
 def test_packets_of_levels_that_are_gone() -> None:
     """RFC 9001 §4.9: Initials and Handshake packets of old change nothing, an injected close least of all."""
     pair = Pair()
@@ -142,6 +143,7 @@ def test_packets_of_levels_that_are_gone() -> None:
     assert pair.client.closed is None and pair.server.closed is None
 
 
+@pytest.mark.conformance("C11a")
 def test_no_initial_after_the_first_handshake_packet() -> None:
     """RFC 9001 §4.9.1."""
     pair = Pair()
@@ -153,6 +155,7 @@ def test_no_initial_after_the_first_handshake_packet() -> None:
         assert all(kind != INITIAL for kind, _ in opens_long(pair.server._state, sent.data))
 
 
+@pytest.mark.conformance("C05", "C18")
 def test_one_rtt_packets_wait_for_the_handshake() -> None:
     """RFC 9001 §5.7: neither delivered nor acknowledged by the server before Finished."""
     pair = Pair()

@@ -162,6 +162,7 @@ def test_varints_may_be_longer_than_they_need() -> None:
     assert received is not None and received.read() == b"hi"
 
 
+@pytest.mark.conformance("C16")
 @pytest.mark.parametrize(("size", "opens"), [(2, False), (3, True)])
 def test_packets_too_short_for_a_sample(size: int, opens: bool) -> None:
     """RFC 9001 §5.4.2: 19 bytes behind the connection ID are dropped, 20 are processed."""
@@ -207,6 +208,7 @@ def test_packet_numbers_are_left_out() -> None:
     assert peer.closed_with() == E.PROTOCOL_VIOLATION
 
 
+@pytest.mark.conformance("C02")
 def test_handshake_done_until_it_is_acknowledged() -> None:
     """RFC 9000 §13.3: lost with everything else, and sent again."""
     pair = Pair()

@@ -7,6 +7,7 @@ import random
 import pytest
 from peer import TO_CLIENT, TO_SERVER, Pair, Peer
 
+from quicstack.connection import key_update
 from quicstack.errors import ConnectionClosed, TransportErrorCode
 from quicstack.train import Path, Train
 from quicstack.wire import frame as f
@@ -132,6 +133,7 @@ def test_a_client_sends_no_reset() -> None:
     assert not pair.from_client()
 
 
+@pytest.mark.conformance("C22", "C23")
 @pytest.mark.parametrize("initiator", ["client", "server"])
 def test_key_update(initiator: str) -> None:
     """RFC 9001 §6.1, §6.2: either side starts, the other follows, and nothing is lost on the way."""
@@ -148,6 +150,7 @@ def test_key_update(initiator: str) -> None:
             assert each.stats().counters.key_updates == generation
 
 
+@pytest.mark.conformance("C22")
 def test_keys_are_not_updated_before_the_handshake_is_confirmed() -> None:
     """RFC 9001 §6.1."""
     pair = Pair()
@@ -157,12 +160,11 @@ def test_keys_are_not_updated_before_the_handshake_is_confirmed() -> None:
     assert not pair.client.update_keys(pair.now)
 
 
+@pytest.mark.conformance("C27")
 def test_packets_of_the_old_keys_arrive_late() -> None:
     """RFC 9001 §6.5."""
     peer = Peer()
     late, _ = peer.packet(f.stream_header(0, 0, 4, False) + b"late")
-    from quicstack.connection import key_update
-
     key_update.update_send_keys(peer.state, peer.now)
     peer.sends(b"\x01")
     assert peer.engine._state.key_phase.generation == 1
@@ -171,20 +173,27 @@ def test_packets_of_the_old_keys_arrive_late() -> None:
     assert stream is not None and stream.read() == b"late"
 
 
+@pytest.mark.conformance("C26")
 def test_a_flipped_key_phase_bit_is_noise() -> None:
     """RFC 9001 §6.4: a packet that opens with no keys changes nothing."""
     peer = Peer()
     datagram, _ = peer.packet(b"\x01", first_byte=0x44)
+    phase, space = peer.engine._state.key_phase, peer.engine._state.spaces[2]
+    current, following = space.open_keys, phase.next_open
     peer.delivers(datagram)
     # The bit is protected, so a forger needs the keys for it; what he seals with the old ones opens with none.
-    assert peer.engine._state.key_phase.generation == 0
+    assert phase.generation == 0
+    # §6.3: the next keys were there before and still are, so that nobody sees from the time that they were derived.
+    assert following is not None and phase.next_open is following and space.open_keys is current
+    key_update.update_send_keys(peer.state, peer.now)
+    peer.sends(b"\x01")
+    assert space.open_keys is following
     assert peer.engine.closed is None
 
 
+@pytest.mark.conformance("C24")
 def test_two_updates_at_once_are_an_error() -> None:
     """RFC 9001 §6.2."""
-    from quicstack.connection import key_update
-
     peer = Peer()
     for _ in range(2):
         key_update.update_send_keys(peer.state, peer.now)
@@ -212,6 +221,7 @@ def test_without_the_fixed_bit_a_packet_is_dropped() -> None:
     assert peer.engine.closed is None
 
 
+@pytest.mark.conformance("C17")
 def test_garbage_changes_nothing() -> None:
     """§5.2: what cannot be opened is dropped, whoever sent it."""
     peer = Peer()

@@ -13,6 +13,7 @@ INITIAL, HANDSHAKE, APPLICATION = Space
 # -- §6.1 acknowledgment-based detection
 
 
+@pytest.mark.conformance("R04")
 def test_packet_threshold(script: Any) -> None:
     s = script()
     s.sample(0.1)
@@ -25,6 +26,7 @@ def test_packet_threshold(script: Any) -> None:
     s.expect_lost(1)
 
 
+@pytest.mark.conformance("R04")
 def test_packet_threshold_counts_numbers_not_packets(script: Any) -> None:
     s = script()
     s.sample(0.1)
@@ -36,6 +38,7 @@ def test_packet_threshold_counts_numbers_not_packets(script: Any) -> None:
     s.expect_var("bytes_in_flight", 0)
 
 
+@pytest.mark.conformance("R05")
 def test_time_threshold(script: Any) -> None:
     s = script()
     s.sample(0.1)
@@ -50,6 +53,7 @@ def test_time_threshold(script: Any) -> None:
     s.expect_timer(None)
 
 
+@pytest.mark.conformance("R05")
 def test_time_threshold_uses_the_larger_of_smoothed_and_latest(script: Any) -> None:
     s = script()
     s.sample(0.1)
@@ -59,6 +63,7 @@ def test_time_threshold_uses_the_larger_of_smoothed_and_latest(script: Any) -> N
     s.expect_timer(0.18 * 9 / 8 - 0.18)
 
 
+@pytest.mark.conformance("R05")
 def test_time_threshold_is_at_least_the_granularity(script: Any) -> None:
     s = script()
     s.sample(0.0001)
@@ -79,6 +84,7 @@ def test_only_packets_sent_before_an_acked_one_are_lost(script: Any) -> None:
     assert [packet.packet_number for packet in s.recovery.outstanding(APPLICATION)] == [2]
 
 
+@pytest.mark.conformance("R01")
 def test_spaces_are_separate(script: Any) -> None:
     s = script(confirmed=False)
     s.send(1, space=INITIAL)
@@ -112,6 +118,7 @@ def test_too_early_a_timeout_changes_nothing(script: Any) -> None:
 # -- §6.2 probe timeout
 
 
+@pytest.mark.conformance("R06", "R06a")
 def test_pto_and_its_backoff(script: Any) -> None:
     s = script()
     s.sample(0.1)  # rttvar 0.05
@@ -130,6 +137,7 @@ def test_pto_and_its_backoff(script: Any) -> None:
     s.expect_var("pto_count", 0)
 
 
+@pytest.mark.conformance("R06", "R08")
 def test_pto_of_handshake_spaces_has_no_max_ack_delay(script: Any) -> None:
     s = script(confirmed=False)
     s.send(space=INITIAL)
@@ -150,6 +158,7 @@ def test_pto_is_the_earlier_of_the_handshake_spaces(script: Any) -> None:
     s.expect_probes(HANDSHAKE, 2)
 
 
+@pytest.mark.conformance("R07")
 def test_no_application_pto_before_confirmation(script: Any) -> None:
     s = script(confirmed=False, is_client=False)
     s.send(space=APPLICATION)
@@ -158,6 +167,7 @@ def test_no_application_pto_before_confirmation(script: Any) -> None:
     s.expect_timer(0.999 + 0.025)
 
 
+@pytest.mark.conformance("R06a")
 def test_no_pto_while_a_loss_time_is_set(script: Any) -> None:
     s = script()
     s.sample(0.1)
@@ -171,6 +181,7 @@ def test_no_pto_while_a_loss_time_is_set(script: Any) -> None:
     s.expect_var("pto_count", 0)
 
 
+@pytest.mark.conformance("R09a")
 def test_server_at_the_amplification_limit_has_no_timer(script: Any) -> None:
     s = script(confirmed=False, is_client=False)
     s.send(3, space=INITIAL)
@@ -183,6 +194,7 @@ def test_server_at_the_amplification_limit_has_no_timer(script: Any) -> None:
     s.expect_probes(INITIAL, 2)
 
 
+@pytest.mark.conformance("R09")
 @pytest.mark.parametrize(("has_handshake_keys", "space"), [(False, INITIAL), (True, HANDSHAKE)])
 def test_client_feeds_a_server_that_may_be_blocked(script: Any, has_handshake_keys: bool, space: Space) -> None:
     s = script(confirmed=False)
@@ -194,6 +206,7 @@ def test_client_feeds_a_server_that_may_be_blocked(script: Any, has_handshake_ke
     s.expect_timer(0.6)
 
 
+@pytest.mark.conformance("R09")
 def test_client_with_only_early_data_in_flight_still_has_a_timer(script: Any) -> None:
     s = script(confirmed=False)
     s.sample(0.1, INITIAL)
@@ -214,6 +227,7 @@ def test_client_keeps_backing_off_on_initial_acks(script: Any) -> None:
     s.expect_timer(None)
 
 
+@pytest.mark.conformance("R11")
 def test_probes_pass_the_window_and_count(script: Any) -> None:
     s = script()
     s.send(10)
@@ -234,6 +248,7 @@ def test_endless_timeouts_do_not_overflow(script: Any) -> None:
 # -- §6.3, §6.4
 
 
+@pytest.mark.conformance("R13")
 def test_discarding_a_space(script: Any) -> None:
     s = script(confirmed=False)
     s.send(2, space=INITIAL)
@@ -274,6 +289,7 @@ def test_retry_starts_over(script: Any) -> None:
     s.expect_timer(0.999)
 
 
+@pytest.mark.conformance("R01")
 def test_a_new_path_knows_nothing(script: Any) -> None:
     """RFC 9000 §9.4: packets of the old path are still settled, but count for neither window nor RTT."""
     s = script()
@@ -301,6 +317,7 @@ def test_a_new_path_knows_nothing(script: Any) -> None:
 # -- §7 congestion control, as recovery asks for it
 
 
+@pytest.mark.conformance("R15a")
 def test_flight_never_exceeds_the_window(script: Any) -> None:
     s = script()
     sent = 0
@@ -312,6 +329,7 @@ def test_flight_never_exceeds_the_window(script: Any) -> None:
     s.expect_var("bytes_in_flight", 12_000)
 
 
+@pytest.mark.conformance("R15a", "R16")
 def test_one_reduction_for_a_round_trip_and_one_packet_at_once(script: Any) -> None:
     s = script()
     s.sample(0.1)
@@ -334,6 +352,7 @@ def test_one_reduction_for_a_round_trip_and_one_packet_at_once(script: Any) -> N
     s.expect_var("congestion_window", 6_000 + 1200 * 1200 // 6_000)
 
 
+@pytest.mark.conformance("R16")
 def test_a_loss_after_the_recovery_period_reduces_again(script: Any) -> None:
     s = script()
     s.sample(0.1)
@@ -350,6 +369,7 @@ def test_a_loss_after_the_recovery_period_reduces_again(script: Any) -> None:
     s.expect_var("congestion_window", 3_000)
 
 
+@pytest.mark.conformance("R22")
 def test_a_lost_mtu_probe_is_no_congestion(script: Any) -> None:
     s = script()
     s.sample(0.1)
@@ -363,6 +383,7 @@ def test_a_lost_mtu_probe_is_no_congestion(script: Any) -> None:
     s.expect_var("congestion_window", window)
 
 
+@pytest.mark.conformance("R21")
 def test_app_limited_does_not_grow(script: Any) -> None:
     s = script()
     s.recovery.app_limited = True
@@ -383,6 +404,7 @@ def test_app_limited_does_not_grow(script: Any) -> None:
     s.expect_var("congestion_window", 24_000)
 
 
+@pytest.mark.conformance("R14")
 def test_congestion_experienced(script: Any) -> None:
     s = script()
     s.sample(0.1)

@@ -33,6 +33,7 @@ def test_quantum(bits_per_second: float, packets: int) -> None:
         assert pacer.allowance(due) // MDS == packets
 
 
+@pytest.mark.conformance("R20")
 @pytest.mark.parametrize(
     ("bits_per_second", "packets"), [(1e5, 4), (10e6, 5), (20e6, 8), (70e6, 8), (100e6, 20), (500e6, 104), (2e9, 416)]
 )
@@ -41,6 +42,7 @@ def test_capacity(bits_per_second: float, packets: int) -> None:
     assert drained(bits_per_second / 8).allowance(60.0) // MDS == packets
 
 
+@pytest.mark.conformance("R20")
 def test_initial_window_before_the_first_sample() -> None:
     pacer = Pacer()
     pacer.set_rate(2 * 12_000 / 0.333, MDS, 12_000)

@@ -21,6 +21,7 @@ def blackout(script: Any, **options: Any) -> Any:
     return s
 
 
+@pytest.mark.conformance("R19")
 @pytest.mark.parametrize("controller", [NewReno, Cubic])
 def test_example_of_section_7_6_3(script: Any, controller: Any) -> None:
     s = blackout(script, controller=controller)
@@ -39,6 +40,7 @@ def test_example_of_section_7_6_3(script: Any, controller: Any) -> None:
     s.expect_var("min_rtt", s.recovery.rtt.latest_rtt)
 
 
+@pytest.mark.conformance("R19")
 def test_an_acknowledged_packet_in_between_prevents_it(script: Any) -> None:
     s = blackout(script)
     for s.now in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0):
@@ -49,6 +51,7 @@ def test_an_acknowledged_packet_in_between_prevents_it(script: Any) -> None:
     assert not s.persistent_congestion
 
 
+@pytest.mark.conformance("R19")
 def test_an_acknowledged_packet_of_another_space_prevents_it(script: Any) -> None:
     s = blackout(script)
     for s.now in (1.0, 2.0, 3.0):
@@ -83,6 +86,7 @@ def test_losses_of_two_spaces_add_up(script: Any) -> None:
     assert s.persistent_congestion
 
 
+@pytest.mark.conformance("R19")
 def test_too_short_a_time(script: Any) -> None:
     s = blackout(script)
     for s.now in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 12.0):
@@ -93,6 +97,7 @@ def test_too_short_a_time(script: Any) -> None:
     assert not s.persistent_congestion
 
 
+@pytest.mark.conformance("R19")
 def test_the_ends_must_be_ack_eliciting(script: Any) -> None:
     s = blackout(script)
     s.now = 1.0
@@ -109,6 +114,7 @@ def test_the_ends_must_be_ack_eliciting(script: Any) -> None:
     assert not s.persistent_congestion
 
 
+@pytest.mark.conformance("R19")
 def test_packets_sent_before_the_first_sample_do_not_count(script: Any) -> None:
     s = script(now=0.0)
     for s.now in (0.0, 2.0, 4.0, 6.0, 8.0):

@@ -10,6 +10,7 @@ from quicstack.recovery import Space
 from quicstack.recovery.rtt import RttEstimator, kInitialRtt
 
 
+@pytest.mark.conformance("R08")
 def test_before_any_sample() -> None:
     rtt = RttEstimator()
     assert (rtt.smoothed_rtt, rtt.rttvar) == (kInitialRtt, kInitialRtt / 2)
@@ -34,6 +35,7 @@ def test_second_sample_without_delay() -> None:
     assert rtt.first_rtt_sample == 1.0
 
 
+@pytest.mark.conformance("R03")
 def test_ack_delay_is_subtracted() -> None:
     rtt = RttEstimator()
     rtt.update(0.1, 0.0, now=1.0)
@@ -42,6 +44,7 @@ def test_ack_delay_is_subtracted() -> None:
     assert rtt.rttvar == pytest.approx(0.75 * 0.05 + 0.25 * 0.02)
 
 
+@pytest.mark.conformance("R03")
 def test_ack_delay_that_would_undercut_min_rtt_is_ignored() -> None:
     rtt = RttEstimator()
     rtt.update(0.1, 0.0, now=1.0)
@@ -56,6 +59,7 @@ def test_ack_delay_is_capped_once_confirmed() -> None:
     assert rtt.smoothed_rtt == pytest.approx(0.875 * 0.1 + 0.125 * 0.275)
 
 
+@pytest.mark.conformance("R03")
 def test_min_rtt_takes_the_raw_sample() -> None:
     rtt = RttEstimator()
     rtt.update(0.1, 0.0, now=1.0)
@@ -84,6 +88,7 @@ def test_min_rtt_refresh_and_reset() -> None:
 # -- which ACKs give a sample (§5.1), seen from recovery
 
 
+@pytest.mark.conformance("R02")
 def test_no_sample_without_the_largest_newly_acked(script: Any) -> None:
     s = script()
     s.send(2)
@@ -96,6 +101,7 @@ def test_no_sample_without_the_largest_newly_acked(script: Any) -> None:
     s.expect_var("latest_rtt", 0.1)
 
 
+@pytest.mark.conformance("R02")
 def test_no_sample_without_an_ack_eliciting_packet(script: Any) -> None:
     s = script()
     s.send(ack_eliciting=False)
@@ -105,6 +111,7 @@ def test_no_sample_without_an_ack_eliciting_packet(script: Any) -> None:
     assert s.recovery.rtt.first_rtt_sample is None
 
 
+@pytest.mark.conformance("R02")
 def test_a_repeated_ack_gives_no_sample(script: Any) -> None:
     s = script()
     s.sample(0.1)
@@ -123,6 +130,7 @@ def test_delay_of_initial_packets_is_ignored(script: Any) -> None:
     s.expect_var("smoothed_rtt", 0.875 * 0.1 + 0.125 * 0.2)
 
 
+@pytest.mark.conformance("R03")
 @pytest.mark.parametrize(("confirmed", "adjusted"), [(False, 0.2), (True, 0.275)])
 def test_max_ack_delay_counts_from_confirmation_on(script: Any, confirmed: bool, adjusted: float) -> None:
     s = script(confirmed=confirmed)

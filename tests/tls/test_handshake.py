@@ -180,6 +180,7 @@ def test_data_at_another_level(wire: Any) -> None:
     assert failure(fresh, Epoch.EARLY_DATA, b"\x01").code == TransportErrorCode.PROTOCOL_VIOLATION
 
 
+@pytest.mark.conformance("C04")
 def test_bytes_left_over_when_keys_change(wire: Any) -> None:
     """RFC 8446 §5.1: a message may not span a key change. CVE-2025-61730 is what happens otherwise."""
     server = wire.server()
@@ -209,7 +210,14 @@ def test_a_huge_message_is_refused_by_its_length_alone(wire: Any) -> None:
     assert error.code == TransportErrorCode.CRYPTO_BUFFER_EXCEEDED
 
 
-@pytest.mark.parametrize("message_type", [HandshakeType.KEY_UPDATE, HandshakeType.END_OF_EARLY_DATA, 77])
+@pytest.mark.parametrize(
+    "message_type",
+    [
+        pytest.param(HandshakeType.KEY_UPDATE, marks=pytest.mark.conformance("C20"), id="KeyUpdate"),
+        HandshakeType.END_OF_EARLY_DATA,
+        77,
+    ],
+)
 @pytest.mark.parametrize("completed", [False, True])
 def test_messages_that_quic_forbids(wire: Any, completed: bool, message_type: int) -> None:
     """RFC 9001 §6, §8.3."""

@@ -193,6 +193,9 @@ ROWS = {
     "no schemes": "TLS04a",
     "no groups": "TLS04a",
     "no key share": "TLS04a",
+    "no version": "C36",
+    "old version": "C36",
+    "no suite of ours": "C16a",
 }
 
 
@@ -213,7 +216,9 @@ def test_alerts(wire: Any, case: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        field(cipher_suites=(0x1305, 0x1A1A, 0x1301)),
+        pytest.param(
+            field(cipher_suites=(0x1305, 0x1A1A, 0x1301)), marks=pytest.mark.conformance("C16a"), id="unknown suites"
+        ),
         field(legacy_version=0x0304),
         extension(E.EARLY_DATA, b""),
         both(extension(E.PSK_KEY_EXCHANGE_MODES, b"\1\1"), extension(E.PRE_SHARED_KEY, PSK)),

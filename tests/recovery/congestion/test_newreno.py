@@ -14,6 +14,7 @@ from quicstack.recovery import AckEvent, NewReno, RttEstimator, SentPacket
 ROWS = json.loads((Path(__file__).parents[2] / "vectors" / "rfc9438_avg_window.json").read_text())["rows"]
 
 
+@pytest.mark.conformance("R17")
 def test_one_packet_for_a_window_acknowledged() -> None:
     window = NewReno(1200)
     window.ssthresh = 0.0

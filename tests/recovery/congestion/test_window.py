@@ -20,6 +20,7 @@ def ack(window: Window, now: float, *sent: float, limited: bool = True) -> None:
     window.on_ack(AckEvent(now, packets, 1200 * len(packets), 0, 0, limited, rtt))
 
 
+@pytest.mark.conformance("R15")
 @pytest.mark.parametrize(("mds", "expected"), [(1200, 12_000), (1472, 14_720), (1500, 14_720), (9000, 18_000)])
 def test_initial_window(mds: int, expected: int) -> None:
     assert initial_window(mds) == expected
@@ -39,6 +40,7 @@ def test_decrease(controller: type[Window], factor: float) -> None:
     assert window.congestion_window == window.ssthresh == 12_000 * factor
 
 
+@pytest.mark.conformance("R14", "R16")
 @BOTH
 def test_one_decrease_for_a_round(controller: type[Window]) -> None:
     window = controller(1200)
@@ -81,6 +83,7 @@ def test_persistent_congestion_returns_to_slow_start(controller: type[Window]) -
     assert window.congestion_window == 3600
 
 
+@pytest.mark.conformance("R21")
 @BOTH
 def test_unused_window_does_not_grow(controller: type[Window]) -> None:
     window = controller(1200)
