@@ -144,7 +144,7 @@ class PeerConnectionIds:
             self._fail(TransportErrorCode.PROTOCOL_VIOLATION, "NEW_CONNECTION_ID to a zero-length connection ID")
         known = self._seen.get(sequence)
         if known is not None:
-            if known != cid:
+            if known != cid or self._token_of(sequence) not in (None, token):
                 self._fail(TransportErrorCode.PROTOCOL_VIOLATION, f"connection ID {sequence} changed")
         elif cid in self._seen.values():
             self._fail(TransportErrorCode.PROTOCOL_VIOLATION, f"connection ID {sequence} repeats an earlier one")
@@ -174,6 +174,10 @@ class PeerConnectionIds:
         if len(self._retired) > MAX_RETIRED_RANGES:
             # §5.1.1: sequence numbers rise by one, so what was retired lies close together
             self._fail(TransportErrorCode.CONNECTION_ID_LIMIT_ERROR, "sequence numbers with too many gaps")
+
+    def _token_of(self, sequence: int) -> bytes | None:
+        everything = (self.current, *self.spare, *self.elsewhere)
+        return next((known.reset_token for known in everything if known.sequence == sequence), None)
 
     def _retire_old(self) -> None:
         """§5.1.2: stop using what the peer asks back, then say so."""
