@@ -92,7 +92,7 @@ LADDER: tuple[set[str], ...] = (
     {"state"},
     {"first_byte", "setup", "lifecycle", "paths"},
     {"retransmission", "key_update", "versions"},
-    {"handshake", "packing"},
+    {"handshake", "packing", "runs"},
     {"frames"},
     {"receive", "send", "timers"},
     {"connection"},

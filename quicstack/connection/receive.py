@@ -9,8 +9,10 @@ import hmac
 
 from quicstack.connection import handshake, key_update, lifecycle, paths, versions
 from quicstack.connection.frames import FLAGS, HANDLERS, IS_ELICITING, IS_NO_PROBE, ack_frequency, unknown_frame
+from quicstack.connection.runs import RUN_FRAME, OpenedPacket, take_run
 from quicstack.connection.state import APPLICATION, HANDSHAKE, INITIAL, SPACE_NAMES, ConnectionState, Phase
 from quicstack.errors import ConnectionClosed, TransportError, TransportErrorCode
+from quicstack.observe.trace import Trace
 from quicstack.train import Path, Train
 from quicstack.transport.packet_protection import SAMPLE_LENGTH, InvalidTag, retry_integrity_tag
 from quicstack.transport.packet_space import MAX_WAITING, MAX_WAITING_BYTES, PacketSpace, WaitingPacket
@@ -34,6 +36,7 @@ RESERVED_BITS = 0x18
 MIN_SEALED = 4 + SAMPLE_LENGTH
 """From the packet number on, a packet needs this many bytes to carry a sample (RFC 9001 §5.4.2)."""
 RESET_TOKEN = 16
+RUN_START = bytes((RUN_FRAME,))
 MIN_RESET = 21
 """RFC 9000 §10.3: no stateless reset is shorter."""
 
@@ -212,41 +215,68 @@ def _receive_train(state: ConnectionState, train: Train, now: float, counted: bo
         for datagram in train.datagrams():
             _keep_waiting(state, space, datagram, train.path, train.ecn, now)
         return
-    acks = space.acks
     phase = state.key_phase
     fixed_bit = 0 if state.local_parameters.grease_quic_bit else FIXED_BIT
     checked = RESERVED_BITS | fixed_bit
-    number = -1
+    newest = -1  # first byte of the packet with the largest number
     cid_end = 1 + state.local_cids.length
+    state.rx_dcid = data[1:cid_end]
+    largest = space.acks.largest
+    opened: list[OpenedPacket] = []
     for header, pn_length, start, end in keys.unmask_train(data, size, cid_end - 1):
         truncated = int.from_bytes(header[cid_end:], "big")
-        number = acks.largest + 1
+        number = largest + 1
         if truncated != number & (1 << 8 * pn_length) - 1:
-            number = decode_packet_number(truncated, 8 * pn_length, acks.largest)
-            if acks.is_duplicate(number):
+            number = decode_packet_number(truncated, 8 * pn_length, largest)
+            if space.acks.is_duplicate(number):
                 state.counters.packets_duplicate += 1
                 continue
         try:
             if header[0] >> 2 & 1 == phase.receive_bit:
                 payload = keys.open(header, number, data[start:end])
             else:
+                _process_all(state, space, opened, train.ecn, now)
                 payload = key_update.open_other_phase(state, header, number, data[start:end], now)
                 keys = space.open_keys or keys
         except InvalidTag:
+            _process_all(state, space, opened, train.ecn, now)
             key_update.count_failure(state)
             _drop(state, "1RTT", end - start + len(header), "decryption_failure")
             continue
         if header[0] & checked != fixed_bit:
+            _process_all(state, space, opened, train.ecn, now)
             if ~header[0] & fixed_bit:
                 _drop(state, "1RTT", end - start, "header_parse_error")  # §17.3.1: without the fixed bit
                 continue
             raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, "reserved header bits are set")  # §17.3.1
-        state.rx_dcid = header[1:cid_end]
-        _process(state, space, number, payload, end - start + cid_end + pn_length, train.ecn, now)
-        if state.phase is Phase.DRAINING:
-            return
-    if number == acks.largest and state.rx_path is not None:
-        state.rx_path.spin.on_packet(number, header[0], state.is_client)
+        opened.append((number, payload, end - start + cid_end + pn_length))
+        if number > largest:
+            largest, newest = number, header[0]
+    _process_all(state, space, opened, train.ecn, now)
+    if newest >= 0 and largest == space.acks.largest and state.rx_path is not None:
+        state.rx_path.spin.on_packet(largest, newest, state.is_client)
+
+
+def _process_all(
+    state: ConnectionState, space: PacketSpace, opened: list[OpenedPacket], ecn: int, now: float
+) -> None:  # hot path
+    """The packets of a train in their order: runs as one, the others frame by frame. Empties the list."""
+    acks = space.acks
+    is_watched = type(state.trace) is not Trace
+    index, end = 0, len(opened)
+    while index < end and state.phase is not Phase.DRAINING:
+        number, payload, size = opened[index]
+        if payload[:1] == RUN_START and not is_watched and state.rx_path is state.path and not state.phase.is_over:
+            taken = take_run(state, space, opened, index, now, ecn)
+            if taken:
+                index += taken
+                continue
+        index += 1
+        if number <= acks.largest and acks.is_duplicate(number):  # twice in the same train
+            state.counters.packets_duplicate += 1
+            continue
+        _process(state, space, number, payload, size, ecn, now)
+    opened.clear()
 
 
 def _look_for_reset(state: ConnectionState, train: Train, now: float) -> None:

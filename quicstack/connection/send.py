@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from quicstack.connection import first_byte, handshake, key_update, lifecycle, paths, retransmission
 from quicstack.connection.packing import fill_packet, fill_path_frames
-from quicstack.connection.retransmission import MTU_PROBE, STREAM, Record
+from quicstack.connection.retransmission import MTU_PROBE, Record
+from quicstack.connection.runs import fill_run
 from quicstack.connection.state import APPLICATION, INITIAL, SPACE_NAMES, ConnectionState, Phase
 from quicstack.recovery.sent_packet import SentPacket
 from quicstack.train import Train
@@ -197,7 +198,7 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
         if probe and state.probes:
             state.probes -= 1
         if packets > 1 and len(payload) == capacity:
-            full = _fill_with_one_stream(state, space, number, capacity, overhead, packets - 1, now, ecn)
+            full = fill_run(state, space, number, capacity, overhead, packets - 1, now, ecn)
             payloads += full
             number += len(full)
             packets -= len(full)
@@ -220,36 +221,6 @@ def _skip_a_number(state: ConnectionState, space: PacketSpace) -> None:
     period = max(SKIP_PERIOD, 4 * int(window))
     chance = int.from_bytes(state.environment.random(4), "big") % period
     space.skip_at = space.next_packet_number + period // 2 + chance
-
-
-def _fill_with_one_stream(
-    state: ConnectionState,
-    space: PacketSpace,
-    number: int,
-    capacity: int,
-    overhead: int,
-    count: int,
-    now: float,
-    ecn: int,
-) -> list[bytes]:  # hot path: benchmarks/bulk.py
-    """While nothing but one stream has anything to send: the payloads of up to ``count`` full packets at once."""
-    outbox = state.outbox
-    acks = space.acks
-    if len(outbox.sending) != 1 or outbox.control or len(state.datagrams_out) or acks.unacked or acks.ack_due:
-        return []
-    stream = outbox.sending[0]
-    frames = stream.send.full_frames(capacity, count, state.streams.send_window) if stream.send is not None else []
-    if not frames:
-        return []
-    size = capacity + overhead
-    trace = state.trace
-    sent = []
-    for payload, start, stop in frames:
-        sent.append(SentPacket(number, now, size, True, True, ((STREAM, stream, start, stop, False),), ecn))
-        trace.packet_sent(now, "1RTT", number, size, payload)
-        number += 1
-    state.recovery.on_train_sent(APPLICATION, sent, now)
-    return [payload for payload, _, _ in frames]
 
 
 def _pad_payload(state: ConnectionState, payload: bytes, capacity: int) -> bytes:

@@ -119,26 +119,24 @@ class Recovery:
             state.time_of_last_ack_eliciting_packet = now
         self._timer_base = now
         self._may_send_one_packet = False
-        self.congestion_controller.on_packet_sent(packet, self.bytes_in_flight, now)
+        self.congestion_controller.on_packets_sent((packet,), self.bytes_in_flight, now)
 
     def on_train_sent(self, space: int, packets: Sequence[SentPacket], now: float) -> None:  # hot path
-        """The same for a train at once: packets in flight, ack-eliciting, in order, and all marked alike."""
+        """The same for packets of one size, numbered without a gap, in flight, ack-eliciting and marked alike."""
         state = self._spaces[space]
-        sent = state.sent_packets
-        size = 0
-        for packet in packets:
-            sent[packet.packet_number] = packet
-            size += packet.size
-        if packets[0].ecn:
-            self.ecn.on_packets_sent(space, len(packets))
+        first = packets[0]
+        count = len(packets)
+        state.sent_packets.update(zip(range(first.packet_number, first.packet_number + count), packets, strict=True))
+        size = count * first.size
+        if first.ecn:
+            self.ecn.on_packets_sent(space, count)
         self.bytes_in_flight += size
         self._flight_at_last_send = self.bytes_in_flight
         self.pacer.tokens -= size
-        state.ack_eliciting_in_flight += len(packets)
+        state.ack_eliciting_in_flight += count
         state.time_of_last_ack_eliciting_packet = self._timer_base = now
         self._may_send_one_packet = False
-        for packet in packets:
-            self.congestion_controller.on_packet_sent(packet, self.bytes_in_flight, now)
+        self.congestion_controller.on_packets_sent(packets, self.bytes_in_flight, now)
 
     # -- RFC 9002 §A.7
 

@@ -11,19 +11,14 @@ class SentPacket:
     """One sent packet; recovery knows it by number, size and time.
 
     ``frames`` belongs to the connection: recovery hands it back, untouched, with the acknowledged or lost packet.
-    ``ecn`` is the codepoint put into the IP header (2 is ECT(0)). The last four fields are the snapshot that a delivery
-    rate sampler takes when the packet leaves; without a sampler they keep their zeros.
+    ``ecn`` is the codepoint put into the IP header (2 is ECT(0)).
     """
 
     __slots__ = (
         "ack_eliciting",
-        "delivered",
-        "delivered_time",
         "ecn",
-        "first_sent_time",
         "frames",
         "in_flight",
-        "is_app_limited",
         "is_mtu_probe",
         "packet_number",
         "size",
@@ -49,10 +44,6 @@ class SentPacket:
         self.frames = frames
         self.ecn = ecn
         self.is_mtu_probe = is_mtu_probe
-        self.delivered = 0
-        self.delivered_time = 0.0
-        self.first_sent_time = 0.0
-        self.is_app_limited = False
 
     def __repr__(self) -> str:
         return f"SentPacket({self.packet_number}, time_sent={self.time_sent:.6f}, size={self.size})"

@@ -94,6 +94,23 @@ class AckTracker:
                 self.ack_due = True  # §13.2.1: congestion is reported at once; its draft §6.3: when it begins
         self._ce_before = ecn == _CE
 
+    def on_run(self, count: int, now: float, ecn: int) -> None:
+        """``count`` ack-eliciting packets that continue the numbers received so far: ``on_packet`` for all of them."""
+        last = self.largest + count
+        for _ in range(self.largest + 1, last + 1) if ecn == _CE or not self._ranges.stops else ():
+            self.on_packet(self.largest + 1, True, now, ecn)
+        if self.largest == last:
+            return
+        self._ranges.stops[-1] = last + 1
+        self.largest = self._largest_eliciting = last
+        self.largest_time = now
+        self.unacked += count
+        if self.reordering_threshold > 1 and len(self._ranges) > 1:
+            self._check_reordering(last)
+        if ecn:
+            self.ecn[0 if ecn == _ECT0 else 1] += count
+        self._ce_before = False
+
     def _check_reordering(self, packet_number: int) -> None:
         """Its draft, §6.2: report a gap when the peer can declare it lost, and what it has declared lost wrongly."""
         threshold = self.reordering_threshold

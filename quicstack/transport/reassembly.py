@@ -58,6 +58,20 @@ class Reassembly:
         self._store(offset, data, stop)
         return self._advance()
 
+    def continues_at(self, offset: int) -> bool:
+        """``offset`` is where the next byte belongs, and nothing waits behind a gap: ``extend`` may follow."""
+        return offset == self.end and not self._sparse
+
+    def extend(self, chunks: list[bytes], stop: int) -> None:
+        """Store chunks that follow each other, from ``end`` to ``stop``."""
+        size = stop - self.end
+        if size < _SMALL * len(chunks):
+            self._append_small(b"".join(chunks))
+        else:
+            self._chunks.extend(chunks)
+        self.readable += size
+        self.end = stop
+
     def _append_small(self, data: bytes) -> None:
         """Small chunks are joined: an object for each byte would cost thirty times the bytes."""
         chunks = self._chunks

@@ -54,12 +54,7 @@ class ReceiveStream:
         if stop > window.received:
             if self.final_size is not None:
                 self._check_final_size(stop, False, frame_type)
-            growth = stop - window.received
-            window.receive(growth, frame_type)
-            connection_window = self._connection_window
-            connection_window.receive(growth, frame_type)
-            if 2 * (connection_window.received - connection_window.consumed) > connection_window.size:
-                self._make_room()
+            self._use_credit(stop - window.received, frame_type)
         if self.state is ReceiveState.RECV and not fin and self.stop_code is None:
             return self.data.add(offset, data) or self._check_gaps(frame_type)
         self._check_final_size(stop, fin, frame_type)
@@ -78,6 +73,25 @@ class ReceiveStream:
         if self.final_size is not None:
             self._advance()
         return changed
+
+    def continues_at(self, offset: int) -> bool:
+        """In the Recv state, all before ``offset`` is here and nothing after it: ``receive_run`` may follow."""
+        return self.state is ReceiveState.RECV and self.stop_code is None and self.data.continues_at(offset)
+
+    def receive_run(self, chunks: list[bytes], stop: int, frame_type: int) -> None:
+        """The data of several STREAM frames, each beginning where the one before ended, the last one at ``stop``."""
+        growth = stop - self.window.received
+        if growth > 0:
+            self._use_credit(growth, frame_type)
+        self.data.extend(chunks, stop)
+
+    def _use_credit(self, growth: int, frame_type: int) -> None:
+        """§4.1: bytes beyond the largest offset so far count for the stream and for the connection."""
+        self.window.receive(growth, frame_type)
+        window = self._connection_window
+        window.receive(growth, frame_type)
+        if 2 * (window.received - window.consumed) > window.size:
+            self._make_room()
 
     def _check_gaps(self, frame_type: int) -> bool:
         """Nothing became readable. Losses make few gaps; fragments that never meet cost more than their bytes."""

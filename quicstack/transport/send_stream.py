@@ -8,7 +8,7 @@ from quicstack.transport.outbox import Outbox, SentValue
 from quicstack.transport.send_buffer import SendBuffer
 from quicstack.transport.stream_states import SendState
 from quicstack.wire import frame
-from quicstack.wire.varint import encode_varint, varint_size
+from quicstack.wire.varint import VARINT_TAGS, encode_varint, varint_size
 
 __all__ = ["SendStream"]
 
@@ -195,28 +195,36 @@ class SendStream:
 
     def full_frames(
         self, capacity: int, count: int, window: SendWindow
-    ) -> list[tuple[bytes, int, int]]:  # hot path: benchmarks/bulk.py
+    ) -> list[tuple[bytes, int, int]]:  # hot path: benchmarks/engine.py
         """Up to ``count`` frames of new data that fill a packet of ``capacity`` bytes each, as (frame, start, stop).
 
-        The common case of a bulk transfer, a train at a time. The end of the stream is left to :meth:`next_frame`.
+        The common case of a bulk transfer, a train at a time. Both ends of the stream are left to :meth:`next_frame`,
+        and so is the frame whose offset takes more bytes than that of the first.
         """
         buffer = self.buffer
-        if self.reset_code is not None or buffer.lost.starts:
+        first = buffer.next
+        if self.reset_code is not None or buffer.lost.starts or not first:
             return []
-        first = start = buffer.next
-        stop_before = min(buffer.end, self.limit, start + window.limit - window.used)
         head = bytes((frame.STREAM | frame.STREAM_OFF,)) + encode_varint(self.stream_id)
-        out: list[tuple[bytes, int, int]] = []
-        while start and len(out) < count:
-            header = head + encode_varint(start)
-            stop = start + capacity - len(header)
-            if stop >= stop_before:
-                break
-            out.append((header + buffer.get(start, stop), start, stop))
-            start = stop
-        buffer.next = start
-        window.used += start - first
-        return out
+        width = varint_size(first)
+        tag = VARINT_TAGS[width]
+        step = capacity - len(head) - width
+        end = min(buffer.end, self.limit, first + window.limit - window.used, 1 << (8 * width - 2))
+        count = min(count, (end - 1 - first) // step)
+        if count <= 0:
+            return []
+        data = bytes(buffer.get(first, first + count * step))
+        window.used += len(data)
+        buffer.next = first + len(data)
+        starts = range(first, first + len(data), step)
+        return [
+            (
+                head + (start | tag).to_bytes(width, "big") + data[start - first : start - first + step],
+                start,
+                start + step,
+            )
+            for start in starts
+        ]
 
     def note_blocked(self) -> None:
         """§4.1: data is waiting for the peer's MAX_STREAM_DATA; say so once for each limit."""

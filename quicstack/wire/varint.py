@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from quicstack.errors import Truncated
 
-__all__ = ["MAX_VARINT", "encode_varint", "read_varint", "varint_size"]
+__all__ = ["MAX_VARINT", "VARINT_TAGS", "encode_varint", "read_varint", "varint_size"]
 
 MAX_VARINT = (1 << 62) - 1
+VARINT_TAGS = {1: 0, 2: 1 << 14, 4: 2 << 30, 8: 3 << 62}
+"""The two bits in front that say the size, as they stand in an integer of so many bytes."""
 
 
 def read_varint(data: bytes, pos: int) -> tuple[int, int]:  # hot path

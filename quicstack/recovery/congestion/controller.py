@@ -42,8 +42,8 @@ class CongestionController(Protocol):
     congestion_window: int
     ssthresh: float
 
-    def on_packet_sent(self, packet: SentPacket, bytes_in_flight: int, now: float) -> None:
-        """A packet in flight was sent; ``bytes_in_flight`` includes it."""
+    def on_packets_sent(self, packets: Sequence[SentPacket], bytes_in_flight: int, now: float) -> None:
+        """A packet in flight was sent, or several of a train; ``bytes_in_flight`` includes them."""
 
     def on_ack(self, ack: AckEvent) -> None:
         """An ACK newly acknowledged packets in flight."""

@@ -8,6 +8,7 @@ congestion event.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 
 from quicstack.recovery.congestion.controller import AckEvent
@@ -68,7 +69,7 @@ class Window:
         """
         return sent_time < self.congestion_recovery_start_time
 
-    def on_packet_sent(self, packet: SentPacket, bytes_in_flight: int, now: float) -> None:
+    def on_packets_sent(self, packets: Sequence[SentPacket], bytes_in_flight: int, now: float) -> None:
         """A window needs no more than recovery's count of bytes in flight."""
 
     def on_ack(self, ack: AckEvent) -> None:

@@ -1,0 +1,95 @@
+"""Runs: packets that carry on one stream and nothing else, taken in or sent as one (RFC 9000 §19.8).
+
+What a bulk transfer consists of. A run has consecutive packet numbers, and each of its packets is filled by one STREAM
+frame that begins where the one before ended. So a run is one decision about flow control, one about acknowledging, and
+a list of chunks. Whatever does not fit goes through the ordinary dispatch, with the same result. Sending is the mirror
+image: while nothing but one stream has anything to say, its bytes are cut into full packets in one go.
+"""
+
+from __future__ import annotations
+
+from quicstack.connection.retransmission import STREAM as STREAM_RECORD
+from quicstack.connection.state import APPLICATION, ConnectionState
+from quicstack.observe.trace import Trace
+from quicstack.recovery.sent_packet import SentPacket
+from quicstack.transport.packet_space import PacketSpace
+from quicstack.wire.frame import STREAM, STREAM_OFF, read_stream
+
+__all__ = ["RUN_FRAME", "OpenedPacket", "fill_run", "take_run"]
+
+OpenedPacket = tuple[int, bytes, int]
+"""Packet number, payload, size of the packet."""
+
+RUN_FRAME = STREAM | STREAM_OFF
+"""Without a length the data runs to the end of the packet; the first and the last frame of a stream differ."""
+
+
+def take_run(
+    state: ConnectionState, space: PacketSpace, packets: list[OpenedPacket], index: int, now: float, ecn: int
+) -> int:  # hot path: benchmarks/engine.py
+    """Take in the run that begins with ``packets[index]``, whose payload begins with RUN_FRAME.
+
+    Returns how many packets it has. 0: it is no run, for one of many reasons.
+    """
+    number, payload, _ = packets[index]
+    if number != space.acks.largest + 1:
+        return 0
+    stream_id, offset, chunk, _, _ = read_stream(payload, 1, RUN_FRAME)
+    stream = state.streams.streams.get(stream_id)
+    receive = stream.receive if stream is not None else None
+    if stream is None or receive is None or not receive.continues_at(offset):
+        return 0
+    body = len(payload) - len(chunk)
+    width = 1 << (payload[1] >> 6)  # of the varint that holds the stream's id
+    width = body - 1 - width  # and now of the one that holds the offset
+    at = body - width
+    head = payload[:at]
+    tag = (payload[at] >> 6) << (8 * width - 2)
+    stop = offset + len(chunk)
+    chunks = [chunk]
+    for number_here, payload, _ in packets[index + 1 :]:
+        number += 1
+        if number_here != number or payload[:at] != head or int.from_bytes(payload[at:body], "big") != stop | tag:
+            break
+        chunk = payload[body:]
+        chunks.append(chunk)
+        stop += len(chunk)
+    count = len(chunks)
+    receive.receive_run(chunks, stop, RUN_FRAME)
+    space.acks.on_run(count, now, ecn)
+    state.counters.packets_received += count
+    if not stream.is_ready:
+        state.outbox.push_ready(stream)
+    return count
+
+
+def fill_run(
+    state: ConnectionState,
+    space: PacketSpace,
+    number: int,
+    capacity: int,
+    overhead: int,
+    count: int,
+    now: float,
+    ecn: int,
+) -> list[bytes]:  # hot path: benchmarks/engine.py
+    """While nothing but one stream has anything to send: the payloads of up to ``count`` full packets at once."""
+    outbox = state.outbox
+    acks = space.acks
+    if len(outbox.sending) != 1 or outbox.control or len(state.datagrams_out) or acks.unacked or acks.ack_due:
+        return []
+    stream = outbox.sending[0]
+    frames = stream.send.full_frames(capacity, count, state.streams.send_window) if stream.send is not None else []
+    if not frames:
+        return []
+    size = capacity + overhead
+    sent = [
+        SentPacket(at, now, size, True, True, ((STREAM_RECORD, stream, start, stop, False),), ecn)
+        for at, (_, start, stop) in enumerate(frames, number)
+    ]
+    state.recovery.on_train_sent(APPLICATION, sent, now)
+    payloads = [payload for payload, _, _ in frames]
+    if type(state.trace) is not Trace:
+        for at, payload in enumerate(payloads, number):
+            state.trace.packet_sent(now, "1RTT", at, size, payload)
+    return payloads
