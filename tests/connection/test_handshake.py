@@ -177,7 +177,7 @@ def retry(pair: Pair, token: bytes = b"a token", scid: bytes = b"retried!", orig
     return train(packet + retry_integrity_tag(VERSIONS[1], original or state.original_dcid, packet))
 
 
-@pytest.mark.conformance("C14")
+@pytest.mark.conformance("C14", "T50")
 def test_retry_is_followed() -> None:
     """§17.2.5: the token comes back, to the new connection ID, and packet numbers go on."""
     pair = Pair()
@@ -195,13 +195,14 @@ def test_retry_is_followed() -> None:
     assert server.server_endpoint.connections
 
 
-@pytest.mark.conformance("C19")
+@pytest.mark.conformance("C19", "T50")
 @pytest.mark.parametrize("what", ["bad tag", "no token", "second", "same connection ID", "after a packet"])
 def test_retry_that_is_ignored(what: str) -> None:
-    """§17.2.5.2."""
+    """§17.2.5.2: what the client sends next has the token and connection ID that it had before."""
     pair = Pair()
     sent = pair.from_client()
     packet = retry(pair)
+    token, dcid = b"", pair.client.original_dcid
     if what == "bad tag":
         packet = retry(pair, original=b"another")
     if what == "no token":
@@ -210,12 +211,20 @@ def test_retry_that_is_ignored(what: str) -> None:
         packet = retry(pair, scid=pair.client.original_dcid)
     if what == "second":
         pair.to_client([packet])
+        pair.from_client()
         packet = retry(pair, token=b"another token", scid=b"again!!!")
+        token, dcid = b"a token", b"retried!"
     if what == "after a packet":
         pair.to_server(sent)
-        pair.to_client(pair.from_server())
+        state = pair.server._state
+        dcid = state.local_cids.first
+        pair.to_client([train(long_packet(state, 0, f.write_ack([(0, 0)], 0), number=0))])
     pair.to_client([packet])
-    assert pair.client._state.token == (b"a token" if what == "second" else b"")
+    assert not pair.from_client()
+    pair.now += 1.1
+    pair.client_endpoint.handle_timeout(pair.now)
+    again = [read_long_header(one.data, 0, VERSIONS[1]) for one in pair.from_client()]
+    assert again and {(header.token, header.dcid) for header in again} == {(token, dcid)}
 
 
 def test_a_retry_that_the_server_does_not_confirm() -> None:

@@ -200,6 +200,7 @@ def test_a_message_out_of_order_is_refused_by_its_type_alone(wire: Any, side: st
     assert failure(handshake, Epoch.INITIAL, b"") is error
 
 
+@pytest.mark.conformance("TLS12")
 def test_a_huge_message_is_refused_by_its_length_alone(wire: Any) -> None:
     server = wire.server()
     server.start()
