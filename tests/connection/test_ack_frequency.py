@@ -121,6 +121,7 @@ def test_immediate_ack() -> None:
     assert acks(peer) == 1
 
 
+@pytest.mark.conformance("T158")
 def test_not_announced() -> None:
     """RFC 9000 §12.4: from a peer that was not told of them they are unknown frames."""
     for frame in (b"\x1f", f.write_ack_frequency(0, 1, 20_000, 1)):

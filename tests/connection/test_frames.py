@@ -260,6 +260,7 @@ def test_close_is_repeated_less_and_less_often() -> None:
     assert sum(heard) == 1 + 5
 
 
+@pytest.mark.conformance("D02")
 def test_a_datagram_larger_than_announced() -> None:
     """RFC 9221 §3."""
     peer = Peer(max_datagram_frame_size=10)
@@ -269,6 +270,7 @@ def test_a_datagram_larger_than_announced() -> None:
     assert peer.closed_with() == E.PROTOCOL_VIOLATION
 
 
+@pytest.mark.conformance("D01")
 def test_a_datagram_when_none_was_announced() -> None:
     """RFC 9221 §3."""
     peer = Peer(max_datagram_frame_size=0)

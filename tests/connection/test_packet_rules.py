@@ -271,6 +271,7 @@ def test_a_peer_without_room_is_not_asked_in_a_loop() -> None:
 # -- datagrams (RFC 9221) ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("D04", "D07")
 def test_datagrams_to_the_end_of_the_packet_and_empty_ones() -> None:
     """RFC 9221 §4."""
     peer = Peer()
@@ -278,6 +279,7 @@ def test_datagrams_to_the_end_of_the_packet_and_empty_ones() -> None:
     assert [peer.engine.receive_datagram() for _ in range(3)] == [b"", b"to the end", None]
 
 
+@pytest.mark.conformance("D04")
 def test_a_datagram_longer_than_its_packet() -> None:
     """RFC 9221 §4."""
     peer = Peer()
@@ -311,6 +313,7 @@ def test_datagrams_do_not_hold_up_control_frames() -> None:
     assert "NEW_CONNECTION_ID" in [frame.name for frame in peer.opens(first)[1]]
 
 
+@pytest.mark.conformance("D01a")
 @pytest.mark.parametrize("limit", [0, 1])
 def test_not_even_an_empty_datagram(limit: int) -> None:
     """RFC 9221 §3: none is sent to a peer that takes none."""
@@ -320,6 +323,7 @@ def test_not_even_an_empty_datagram(limit: int) -> None:
         pair.client.send_datagram(b"")
 
 
+@pytest.mark.conformance("D01a")
 def test_datagrams_within_a_small_limit() -> None:
     """RFC 9221 §3: type and length count."""
     pair = Pair(server={"max_datagram_frame_size": 100})

@@ -27,7 +27,7 @@ def code(connection: object) -> int:
     return error.code
 
 
-@pytest.mark.conformance("V2-04", "V2-05", "V2-06")
+@pytest.mark.conformance("V2-04", "V2-05", "V2-06", "V2-07")
 @pytest.mark.parametrize(("client", "server"), [(BOTH, BACK), (BACK, BOTH)])
 @pytest.mark.parametrize("retry", ["never", "always"])
 def test_compatible(client: tuple[int, ...], server: tuple[int, ...], retry: str) -> None:

@@ -32,7 +32,7 @@ def initial_keys(version: int) -> tuple[PacketKeys, PacketKeys]:
     return tuple(PacketKeys(INITIAL_SUITE, secret, VERSIONS[version]) for secret in (client, server))  # type: ignore[return-value]
 
 
-@pytest.mark.conformance("C14")
+@pytest.mark.conformance("C14", "V2-03")
 @both
 def test_initial_secrets(version: int) -> None:
     vector = VECTORS[version]
@@ -43,7 +43,7 @@ def test_initial_secrets(version: int) -> None:
         assert keys.iv.to_bytes(12, "big").hex() == vector[side]["iv"]
 
 
-@pytest.mark.conformance("C15")
+@pytest.mark.conformance("C15", "V2-03")
 @both
 def test_client_initial(version: int) -> None:
     vector = VECTORS[version]["client_initial"]
@@ -67,7 +67,7 @@ def test_server_initial(version: int) -> None:
     assert packet.hex() == vector["packet"]
 
 
-@pytest.mark.conformance("C19")
+@pytest.mark.conformance("C19", "V2-03")
 @both
 def test_retry(version: int) -> None:
     vector = VECTORS[version]["retry"]
@@ -76,7 +76,7 @@ def test_retry(version: int) -> None:
     assert tag.hex() == vector["integrity_tag"]
 
 
-@pytest.mark.conformance("C15")
+@pytest.mark.conformance("C15", "V2-03")
 @both
 def test_chacha20_short_header(version: int) -> None:
     vector = VECTORS[version]["chacha20_short_header"]
