@@ -263,7 +263,8 @@ class Endpoint:
         if self._is_reset(train, now):
             return
         self.counters.datagrams_dropped += 1
-        if self._server and train.data[0] & FIXED_BIT:  # §17.3.1: without it this is no packet of QUIC
+        # §17.3.1: without the fixed bit this is no packet of QUIC, unless we told peers to leave it out (RFC 9287 §3)
+        if self._server and (train.data[0] & FIXED_BIT or self.configuration.grease):
             cid = train.data[1 : 1 + self._cid_length]
             if self._stateless.reset(train, cid, self._reset_key):
                 self.counters.stateless_resets_sent += 1

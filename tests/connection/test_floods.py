@@ -63,10 +63,10 @@ def test_a_retired_connection_id_is_not_revived_by_a_copy() -> None:
     """§19.15: the frame may come again, late."""
     peer = Peer()
     cids = peer.engine._state.peer_cids
-    spare = {known.sequence: known.cid for known in cids.spare}
+    spare = {known.sequence: (known.cid, known.reset_token) for known in cids.spare}
     cids.rotate()
     cids.rotate()
-    peer.sends(*[f.write_new_connection_id(n, 0, cid, bytes(16)) for n, cid in spare.items()] * 3)
+    peer.sends(*[f.write_new_connection_id(n, 0, cid, token) for n, (cid, token) in spare.items()] * 3)
     assert {cids.current.sequence, *(known.sequence for known in cids.spare)} == {2, 3}
     assert peer.engine.closed is None
 
