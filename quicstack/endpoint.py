@@ -102,8 +102,7 @@ class Endpoint:
         if not self._cid_length and self._connections:
             # RFC 9000 §5.1: without IDs it is the socket that tells connections apart
             raise ConfigurationError("connection_id_length is 0: an endpoint takes one connection at a time")
-        random = self._environment.random
-        dcid = random(MIN_INITIAL_DCID)
+        dcid = self._environment.random(MIN_INITIAL_DCID)
         identity = Identity(
             original_dcid=dcid,
             peer_cid=dcid,
@@ -138,8 +137,7 @@ class Endpoint:
 
     def receive(self, train: Train, now: float) -> None:  # hot path
         """Give the datagrams of a train to their connections. One GRO read may mix connections of one peer."""
-        data = train.data
-        size = train.segment_size
+        data, size = train.data, train.segment_size
         if not data:
             return
         if len(data) <= size:
@@ -395,6 +393,8 @@ class Endpoint:
             self._by_token.pop(token, None)
         self._deadline.pop(connection, None)
         self._handshakes.pop(connection, None)
+        if self._last_sent is not None and self._last_sent[1] is connection:
+            self._last_sent = None
         for cid in (*connection.local_cids, connection.initial_dcid):
             if self._by_cid.get(cid) is connection:
                 del self._by_cid[cid]

@@ -179,7 +179,7 @@ def _receive_long(state: ConnectionState, data: bytes, header: LongHeader, path:
 def _keep_waiting(state: ConnectionState, space: PacketSpace, packet: bytes, path: Path, ecn: int, now: float) -> None:
     """RFC 9001 §5.7: packets that overtook the handshake wait for their keys, a few of them."""
     size = space.waiting_bytes + len(packet)
-    if space.discarded or len(space.waiting) >= MAX_WAITING or size > MAX_WAITING_BYTES:
+    if space.discarded or len(space.waiting) >= MAX_WAITING or size > MAX_WAITING_BYTES or lifecycle.is_over(state):
         _drop(state, SPACE_NAMES[space.index], len(packet), "key_unavailable")
     else:
         space.waiting_bytes = size

@@ -1,0 +1,29 @@
+"""What a connection that is over must not keep (RFC 9000 §10.2), in the corners where something was kept once."""
+
+from __future__ import annotations
+
+from peer import TO_CLIENT, Pair, Peer, long_packet
+
+from quicstack.train import Train
+
+
+def test_an_endpoint_forgets_whom_it_sent_for_last() -> None:
+    """The sender of the last train is remembered for errors that come with it, but not beyond its end."""
+    peer = Peer()
+    peer.engine.close(now=peer.now)
+    assert peer.closed_with() is not None
+    assert peer.endpoint._last_sent is not None
+    peer.advance(10.0)
+    assert peer.engine.terminated
+    assert peer.endpoint._last_sent is None
+
+
+def test_a_closed_connection_keeps_no_packets_for_keys_that_will_not_come() -> None:
+    """RFC 9001 §5.7 lets packets wait that overtook the handshake; after a close there is nothing to wait for."""
+    pair = Pair()
+    pair.to_server(pair.from_client())
+    packet = long_packet(pair.server._state, 1, b"\x01")
+    pair.client.close(now=pair.now)
+    pair.to_client([Train(packet, len(packet), TO_CLIENT)])
+    assert pair.client.closed is not None
+    assert not any(space.waiting for space in pair.client._state.spaces)
