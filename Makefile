@@ -4,12 +4,14 @@
 #   VENV     where that environment lives; one per Python version, e.g. VENV=.venv-3.13 PYTHON=python3.13
 #   PEER_PYTHON  a Python 3.12 or newer, for the peers that need one; looked for when not given
 #   WORKERS  how many test processes run at once
+#   EXAMPLES how many plays `make properties` tries
 #   TESTS    what to test: a file, a folder, or file::name
 #   ARGS     further arguments for pytest, or for the benchmark
 
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
+EXAMPLES ?= 5000
 TESTS ?= tests
 ARGS ?=
 export PEER_PYTHON
@@ -19,7 +21,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-lowest lint format bench mutants docs peers wheel clean
+.PHONY: help demo test test-fast test-lowest lint format bench mutants properties soak docs peers wheel clean
 
 help:
 	@echo 'make demo         run a WebTransport server and a page that talks to it (real sockets)'
@@ -30,6 +32,8 @@ help:
 	@echo 'make format       let ruff rewrite the files'
 	@echo 'make bench        bulk transfer over loopback, against aioquic'
 	@echo 'make mutants      change the source in small ways and see whether the tests notice; two hours at most'
+	@echo 'make properties   EXAMPLES plays of applications, networks and clocks over pairs of endpoints; 5000 take minutes'
+	@echo 'make soak         1,000 connections for a day of virtual time, most of an hour; writes docs/soak.md'
 	@echo 'make docs         write docs/modules.md, rfc-map.md and conformance.md from source and tests'
 	@echo 'make peers        environments for peers that cannot share ours, under .venv-peers/'
 	@echo 'make wheel        build dist/quicstack-*-py3-none-any.whl'
@@ -88,6 +92,12 @@ bench: $(VENV)/.installed-dev
 
 mutants: $(VENV)/.installed-dev
 	$(BIN)/python tests/mutation/mutants.py $(ARGS)
+
+properties: $(VENV)/.installed-dev
+	EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest --timeout=0 -k at_length tests/properties $(ARGS)
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python tests/soak/soak.py $(ARGS)
 
 docs: $(BIN)/python
 	$(BIN)/python docs/generate.py

@@ -25,7 +25,7 @@ EVERYTHING = [
     HealthCheck.large_base_example,
 ]
 QUICK = settings(
-    max_examples=12, stateful_step_count=30, deadline=None, derandomize=True, print_blob=True,
+    max_examples=16, stateful_step_count=30, deadline=None, derandomize=True, print_blob=True,
     suppress_health_check=EVERYTHING, phases=[Phase.explicit, Phase.generate], database=None,
 )  # fmt: skip
 THOROUGH = settings(QUICK, max_examples=300, stateful_step_count=60, derandomize=True)
