@@ -200,6 +200,19 @@ ROWS = {
     "SHA-1": "TLS09",
     "TLS 1.2": "C36",
     "other version": "C36",
+    "psk not offered": "TLS04",
+    "ALPN in ServerHello": "TLS04",
+    "unknown in ServerHello": "TLS04",
+    "key_share in EE": "TLS04",
+    "unknown in EE": "TLS04",
+    "twice": "TLS04",
+    "ServerHello cut": "TLS04b",
+    "ServerHello trailing": "TLS04b",
+    "version cut": "TLS04b",
+    "EE trailing": "TLS04b",
+    "empty ALPN": "TLS04b",
+    "CertificateVerify cut": "TLS04b",
+    "wrong Finished": "TLS10",
 }
 
 
@@ -268,12 +281,36 @@ def test_a_cookie_alone_keeps_the_key_share(wire: Any) -> None:
 @pytest.mark.parametrize(
     ("answers", "code", "reason"),
     [
-        ([hello_retry_request(X25519)], ILLEGAL_PARAMETER, "for which we sent a share"),
-        ([hello_retry_request(SECP384R1)], ILLEGAL_PARAMETER, "secp384r1, which we did not offer"),
-        ([hello_retry_request()], ILLEGAL_PARAMETER, "no change"),
+        pytest.param(
+            [hello_retry_request(X25519)],
+            ILLEGAL_PARAMETER,
+            "for which we sent a share",
+            marks=pytest.mark.conformance("TLS03"),
+            id="a group that has a share",
+        ),
+        pytest.param(
+            [hello_retry_request(SECP384R1)],
+            ILLEGAL_PARAMETER,
+            "secp384r1, which we did not offer",
+            marks=pytest.mark.conformance("TLS03"),
+            id="a group that was not offered",
+        ),
+        pytest.param(
+            [hello_retry_request()],
+            ILLEGAL_PARAMETER,
+            "no change",
+            marks=pytest.mark.conformance("TLS03"),
+            id="no change",
+        ),
         ([hello_retry_request(SECP256R1, b"")], DECODE_ERROR, "cookie"),
         ([hello_retry_request(SECP256R1, cipher_suite=0x1305)], ILLEGAL_PARAMETER, "cipher suite"),
-        ([hello_retry_request(SECP256R1)] * 2, UNEXPECTED_MESSAGE, "second HelloRetryRequest"),
+        pytest.param(
+            [hello_retry_request(SECP256R1)] * 2,
+            UNEXPECTED_MESSAGE,
+            "second HelloRetryRequest",
+            marks=pytest.mark.conformance("TLS02"),
+            id="a second one",
+        ),
         (
             [hello_retry_request(SECP256R1), ServerHello(bytes(32), 0x1302, {E.SUPPORTED_VERSIONS: b"\x03\x04"})],
             ILLEGAL_PARAMETER,

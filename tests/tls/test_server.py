@@ -196,6 +196,14 @@ ROWS = {
     "no version": "C36",
     "old version": "C36",
     "no suite of ours": "C16a",
+    "twice": "TLS04",
+    "out of place": "TLS04",
+    "trailing": "TLS04b",
+    "cut": "TLS04b",
+    "very short": "TLS04b",
+    "no suite": "TLS04b",
+    "odd versions": "TLS04b",
+    "empty share": "TLS04b",
 }
 
 
@@ -364,7 +372,12 @@ def test_no_second_client_hello_without_a_request(wire: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verify_data", "code"), [(bytes(32), DECRYPT_ERROR), (bytes(31), DECODE_ERROR), (b"", DECODE_ERROR)]
+    ("verify_data", "code"),
+    [
+        pytest.param(bytes(32), DECRYPT_ERROR, marks=pytest.mark.conformance("TLS10"), id="wrong"),
+        (bytes(31), DECODE_ERROR),
+        (b"", DECODE_ERROR),
+    ],
 )
 def test_wrong_finished(wire: Any, verify_data: bytes, code: int) -> None:
     server = wire.server(cipher_suites=(0x1301,))
