@@ -10,6 +10,7 @@ from quicstack.connection.packing import fill_packet, fill_path_frames
 from quicstack.connection.retransmission import MTU_PROBE, Record
 from quicstack.connection.runs import fill_run
 from quicstack.connection.state import APPLICATION, INITIAL, SPACE_NAMES, ConnectionState, Phase
+from quicstack.errors import ConnectionClosed
 from quicstack.recovery.sent_packet import SentPacket
 from quicstack.train import Train
 from quicstack.transport.packet_protection import AEAD_TAG_LENGTH
@@ -17,13 +18,15 @@ from quicstack.transport.packet_space import PacketSpace
 from quicstack.transport.path import PathState
 from quicstack.wire import frame
 from quicstack.wire.packet import MIN_INITIAL_DATAGRAM, write_long_header
-from quicstack.wire.packet_number import packet_number_length
+from quicstack.wire.packet_number import MAX_PACKET_NUMBER, packet_number_length
 from quicstack.wire.version import PacketType
 
 __all__ = ["next_train"]
 
 MAX_TRAIN_PACKETS = 64
 """Segments of one GSO send that every kernel with GSO takes."""
+LAST_NUMBER = MAX_PACKET_NUMBER - MAX_TRAIN_PACKETS - 1
+"""No train begins here, so that none gets to the end of the packet numbers (RFC 9000 §12.3)."""
 MIN_PAYLOAD = 4
 """With any packet number length, enough bytes for the header protection sample (RFC 9001 §5.4.2)."""
 MIN_ROOM = 48
@@ -36,6 +39,8 @@ LONG_TYPES = (PacketType.INITIAL, PacketType.HANDSHAKE)
 
 def next_train(state: ConnectionState, now: float) -> Train | None:
     """The next datagrams to send, or None. Called until it says None or the socket is full."""
+    if state.spaces[APPLICATION].next_packet_number >= LAST_NUMBER:
+        return _out_of_numbers(state, now)
     state.outbox.now = now
     state.outbox.smoothed_rtt = state.recovery.rtt.smoothed_rtt
     if state.phase is Phase.CLOSING:
@@ -54,6 +59,12 @@ def next_train(state: ConnectionState, now: float) -> Train | None:
     if state.spaces[APPLICATION].seal_keys is not None:
         return _one_rtt_train(state, now)
     return None
+
+
+def _out_of_numbers(state: ConnectionState, now: float) -> None:
+    """RFC 9000 §12.3: the connection is over, and no packet is left to say so in."""
+    if state.phase is not Phase.CLOSED:
+        lifecycle.discard(state, now, ConnectionClosed(0, "all packet numbers are used"))
 
 
 # -- long headers: one datagram of up to three packets -----------------------------------------------------------------

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["decode_packet_number", "packet_number_length"]
+__all__ = ["MAX_PACKET_NUMBER", "decode_packet_number", "packet_number_length"]
+
+MAX_PACKET_NUMBER = (1 << 62) - 1
+"""RFC 9000 §12.3."""
 
 
 def packet_number_length(packet_number: int, largest_acked: int) -> int:

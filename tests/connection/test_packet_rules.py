@@ -154,6 +154,7 @@ def test_a_peer_that_acknowledges_nothing_is_asked() -> None:
     assert 1 <= kinds.count("PING") <= 10
 
 
+@pytest.mark.conformance("T108")
 def test_varints_may_be_longer_than_they_need() -> None:
     """§16: everywhere but in frame types."""
     peer = Peer()

@@ -204,6 +204,7 @@ def test_two_updates_at_once_are_an_error() -> None:
     assert error.code == TransportErrorCode.KEY_UPDATE_ERROR
 
 
+@pytest.mark.conformance("T117")
 @pytest.mark.parametrize("bits", [0x08, 0x10, 0x18])
 def test_reserved_bits(bits: int) -> None:
     """§17.3.1."""

@@ -30,6 +30,11 @@ class Packet(NamedTuple):
         return [frame for frame in self.frames if frame.name == name]
 
     @property
+    def acks(self) -> list[list[tuple[int, int]]]:
+        """The ranges of each ACK frame, with ECN counts or without."""
+        return [list(frame.ranges) for frame in self.frames if frame.frame_type in (0x02, 0x03)]  # type: ignore[call-overload]
+
+    @property
     def closes(self) -> list[tuple[int, object, object]]:
         """(frame type, code, reason) of each CONNECTION_CLOSE."""
         return [
@@ -52,6 +57,10 @@ class Listener:
         for space in self.speaker._state.spaces:
             if space.seal_keys is not None:
                 self._keys[space.index] = space.seal_keys
+
+    def expects(self, number: int) -> None:
+        """The next 1-RTT packet is numbered around ``number``."""
+        self._largest[2] = number - 1
 
     def reads(self, trains: Iterable[Train]) -> list[Packet]:
         """Every packet of these trains."""

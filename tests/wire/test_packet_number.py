@@ -17,11 +17,13 @@ def test_appendix_a2(row: dict[str, int]) -> None:
     assert 8 * packet_number_length(row["full"], row["largest_acked"]) == row["bits"]
 
 
+@pytest.mark.conformance("T109")
 @pytest.mark.parametrize("row", VECTORS["pn_decode"] + VECTORS["derived_edges"], ids=str)
 def test_appendix_a3(row: dict[str, int]) -> None:
     assert decode_packet_number(row["truncated"], row["bits"], row["largest"]) == row["full"]
 
 
+@pytest.mark.conformance("T109")
 @given(st.integers(0, 1 << 40), st.integers(0, 1 << 20))
 def test_what_is_sent_can_be_restored(acked: int, gap: int) -> None:
     number = acked + gap + 1

@@ -13,6 +13,7 @@ from quicstack.wire.varint import MAX_VARINT, encode_varint, read_varint, varint
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "rfc9000_appendix_a.json").read_text())
 
 
+@pytest.mark.conformance("T108")
 @pytest.mark.parametrize("row", VECTORS["varint"], ids=lambda row: row["hex"])
 def test_appendix_a1(row: dict[str, object]) -> None:
     data = bytes.fromhex(str(row["hex"]))
