@@ -40,7 +40,8 @@ LONG_TYPES = (PacketType.INITIAL, PacketType.HANDSHAKE)
 def next_train(state: ConnectionState, now: float) -> Train | None:
     """The next datagrams to send, or None. Called until it says None or the socket is full."""
     if state.spaces[APPLICATION].next_packet_number >= LAST_NUMBER:
-        return _out_of_numbers(state, now)
+        _out_of_numbers(state, now)
+        return None
     state.outbox.now = now
     state.outbox.smoothed_rtt = state.recovery.rtt.smoothed_rtt
     if state.phase is Phase.CLOSING:
