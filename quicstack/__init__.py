@@ -17,7 +17,7 @@ driver: :mod:`quicstack.drivers.aio` for asyncio, :mod:`quicstack.drivers.blocki
 
 from __future__ import annotations
 
-from quicstack.config import Configuration
+from quicstack.config import AckFrequency, Configuration
 from quicstack.connection.connection import Connection, Ready
 from quicstack.endpoint import Endpoint
 from quicstack.environment import Environment
@@ -51,6 +51,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AckEvent",
+    "AckFrequency",
     "CertificateError",
     "CertificateKey",
     "CertificateStore",

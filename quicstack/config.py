@@ -20,7 +20,7 @@ from quicstack.token_store import MemoryTokenStore, TokenStore
 from quicstack.wire.packet import MAX_CID_LENGTH, MIN_INITIAL_DATAGRAM
 from quicstack.wire.version import QUIC_V1, VERSIONS
 
-__all__ = ["Configuration"]
+__all__ = ["AckFrequency", "Configuration"]
 
 MAX_SEND_PAYLOAD = 65527
 MAX_DATAGRAM_SIZE = 16383
@@ -30,6 +30,24 @@ MAX_DATAGRAM_SIZE = 16383
 def random_connection_id(random: Callable[[int], bytes], length: int) -> bytes:
     """The default way to make connection IDs: nothing in them but randomness (RFC 9000 §5.1)."""
     return random(length)
+
+
+@dataclass(frozen=True, slots=True)
+class AckFrequency:
+    """What a peer is asked to do about acknowledgements (draft-ietf-quic-ack-frequency §4)."""
+
+    threshold: int = 9
+    """Ack-eliciting packets that may wait without an acknowledgement; 1 is what RFC 9000 recommends."""
+    max_ack_delay: float = 0.025
+    """Seconds after which one that waits is acknowledged; never less than the peer can do."""
+    reordering_threshold: int = 3
+    """§9: packets after which one that is missing is reported: as many as it takes to declare it lost."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold < 1 << 30 or not 0 <= self.reordering_threshold < 1 << 30:
+            raise ConfigurationError("the thresholds of ack_frequency are 0 or more, and less than 2^30")
+        if not 0 <= self.max_ack_delay <= 16.383:
+            raise ConfigurationError(f"max_ack_delay of ack_frequency is {self.max_ack_delay}, expected 0 to 16.383")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +125,8 @@ class Configuration:
     pacing: bool = True
     initial_rtt: float = 0.333
     ecn: bool = True
+    ack_frequency: AckFrequency | None = None
+    """Ask peers that let us to acknowledge this often (draft-ietf-quic-ack-frequency). None: as they like."""
     grease: bool = True
     """Send reserved transport parameters and versions, so that peers keep ignoring what they do not know (RFC 9000
     §15, §18.1), and take and send packets without the fixed bit where the peer agrees (RFC 9287)."""

@@ -90,7 +90,7 @@ WORLD_MODULES: dict[str, set[str]] = {
 # The ladder inside quicstack/connection: a rung imports the rungs before its own, never its equals or those above.
 LADDER: tuple[set[str], ...] = (
     {"state"},
-    {"first_byte", "setup", "lifecycle", "paths"},
+    {"ack_frequency", "first_byte", "setup", "lifecycle", "paths", "statistics"},
     {"retransmission", "key_update", "versions"},
     {"handshake", "packing", "runs"},
     {"frames"},

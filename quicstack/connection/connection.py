@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 from typing import NamedTuple
 
 from cryptography import x509
 
-from quicstack.config import Configuration
-from quicstack.connection import handshake, key_update, lifecycle, paths, receive, send, timers
+from quicstack.config import AckFrequency, Configuration
+from quicstack.connection import (
+    ack_frequency,
+    handshake,
+    key_update,
+    lifecycle,
+    paths,
+    receive,
+    send,
+    statistics,
+    timers,
+)
 from quicstack.connection.setup import Identity, new_state
 from quicstack.connection.state import Phase
 from quicstack.environment import Environment
@@ -276,25 +285,8 @@ class Connection:
         return self._state.peer_parameters
 
     def stats(self) -> ConnectionStats:
-        """A snapshot of counters and recovery."""
-        state = self._state
-        metrics = state.recovery.metrics()
-        done = state.completed_at
-        return ConnectionStats(
-            counters=replace(state.counters),
-            smoothed_rtt=metrics.smoothed_rtt,
-            latest_rtt=metrics.latest_rtt,
-            min_rtt=metrics.min_rtt,
-            rttvar=metrics.rttvar,
-            congestion_window=metrics.congestion_window,
-            bytes_in_flight=metrics.bytes_in_flight,
-            pto_count=metrics.pto_count,
-            max_datagram_size=state.max_datagram_size,
-            streams_open=len(state.streams.streams),
-            datagrams_dropped_in=state.datagrams_in.dropped,
-            datagrams_dropped_out=state.datagrams_out.dropped,
-            handshake_time=None if done is None else done - state.started_at,
-        )
+        """A snapshot of counters, recovery, and what was negotiated."""
+        return statistics.snapshot(self._state)
 
     # -- streams -----------------------------------------------------------------------------------------------------
 
@@ -348,6 +340,14 @@ class Connection:
         return queue.pop() if len(queue) else None
 
     # -- the rest ----------------------------------------------------------------------------------------------------
+
+    def ask_for_acks(self, wanted: AckFrequency) -> bool:
+        """Tell the peer how often to acknowledge, from now on (draft-ietf-quic-ack-frequency §4).
+
+        False when it has not announced that it listens to that, or the handshake has not come so far.
+        """
+        self._check_open()
+        return ack_frequency.ask(self._state, wanted)
 
     def ping(self) -> None:
         """Make the peer acknowledge something."""

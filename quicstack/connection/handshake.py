@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from quicstack.connection import lifecycle, paths, versions
+from quicstack.connection import ack_frequency, lifecycle, paths, versions
 from quicstack.connection.state import APPLICATION, HANDSHAKE, INITIAL, ConnectionState, Phase
 from quicstack.errors import TransportError, TransportErrorCode
 from quicstack.tls.client import ClientHandshake
@@ -136,7 +136,7 @@ def apply_peer_parameters(state: ConnectionState, data: bytes, now: float) -> No
     _authenticate_cids(state, parameters)
     versions.negotiate(state, parameters)
     state.peer_parameters = parameters
-    state.recovery.max_ack_delay = parameters.max_ack_delay
+    state.recovery.max_ack_delay = state.ack_requests.max_ack_delay = parameters.max_ack_delay
     state.outbox.reset_stream_at = parameters.reset_stream_at
     state.may_clear_quic_bit = parameters.grease_quic_bit and state.configuration.grease
     state.path.mtu.limit(parameters.max_udp_payload_size)
@@ -194,6 +194,8 @@ def _complete(state: ConnectionState, now: float) -> None:
     state.trace.alpn_selected(now, state.tls.alpn_protocol or "")
     lifecycle.enter(state, Phase.ESTABLISHED, now)
     state.local_cids.issue(state.peer_parameters.active_connection_id_limit)
+    if state.configuration.ack_frequency is not None:
+        ack_frequency.ask(state, state.configuration.ack_frequency)
     if not state.is_client:
         state.handshake_done = SentValue(lambda: bytes((HANDSHAKE_DONE,)))
         state.outbox.push(state.handshake_done)

@@ -41,7 +41,8 @@ def fill_packet(
         if space.index == APPLICATION:
             room = _fill_application(state, space, room, out, records)
         if len(out) == acks_written and state.probes and state.probe_space == space.index and room:
-            out.append(b"\x01")  # RFC 9002 §6.2.4: a PTO always sends something that elicits an ACK
+            # RFC 9002 §6.2.4: a PTO always sends something that elicits an ACK, and not a late one
+            out.append(b"\x1f" if space.index == APPLICATION and state.ack_requests.are_made else b"\x01")
     elicits = len(out) > acks_written
     if not elicits and (ack_only or not out):
         if out and may_elicit:  # a datagram may fit without the acknowledgement, which can wait

@@ -95,6 +95,7 @@ def _value_acked(state: ConnectionState, value: SentValue, packet_number: int) -
 def on_lost(state: ConnectionState, space: PacketSpace, packets: list[SentPacket]) -> None:
     """These packets are lost: their content goes out again, except what is of no use any more."""
     state.counters.packets_lost += len(packets)
+    state.counters.bytes_lost += sum(packet.size for packet in packets)
     for packet in packets:
         if packet.is_mtu_probe:
             packet.frames[0][1].on_probe_lost(packet.size)

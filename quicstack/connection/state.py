@@ -18,6 +18,7 @@ from quicstack.recovery.loss import Recovery
 from quicstack.tls.client import ClientHandshake
 from quicstack.tls.server import ServerHandshake
 from quicstack.train import Path
+from quicstack.transport.ack_requests import AckRequests
 from quicstack.transport.connection_ids import LocalConnectionIds, PeerConnectionIds
 from quicstack.transport.datagram_queue import DatagramQueue
 from quicstack.transport.outbox import Outbox, SentValue
@@ -109,6 +110,7 @@ class ConnectionState:
     tls: ClientHandshake | ServerHandshake | None = None  # handshake
     counters: Counters = field(default_factory=Counters)
     key_phase: KeyPhase = field(default_factory=KeyPhase)
+    ack_requests: AckRequests = field(default_factory=AckRequests)
 
     # handshake
     token: bytes = b""
@@ -175,5 +177,6 @@ class ConnectionState:
     # values that are sent until acknowledged
     handshake_done: SentValue | None = None
     token_sent: SentValue | None = None
+    ack_frequency: SentValue | None = None
     ping: SentValue | None = None
     data_blocked: SentValue | None = None
