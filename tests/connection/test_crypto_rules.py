@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 from peer import HANDSHAKE, INITIAL, ONE_RTT, TO_CLIENT, Pair, Peer, long_packet, opens_long
 
+from quicstack.connection import key_update
 from quicstack.connection.connection import Connection
 from quicstack.errors import TransportErrorCode
 from quicstack.train import Path, Train
 from quicstack.wire import frame as f
 from quicstack.wire.frame_study import Frame, parse_frames
-from quicstack.wire.packet import LONG_HEADER, read_long_header
+from quicstack.wire.packet import LONG_HEADER, read_long_header, write_long_header
 from quicstack.wire.packet_number import decode_packet_number
 from quicstack.wire.version import VERSIONS, PacketType
 
@@ -254,6 +255,45 @@ def test_the_smallest_packets_have_room_for_a_sample() -> None:
         pair.to_client(pair.from_server())
     assert 20 <= shortest[False] < 30
     assert shortest[True] >= 20
+
+
+@pytest.mark.conformance("C16")
+@pytest.mark.parametrize(("size", "opens"), [(2, False), (3, True)])
+def test_long_header_packets_too_short_for_a_sample(size: int, opens: bool) -> None:
+    """§5.4.2: a packet number of one byte, two bytes of frames and the tag are 19 bytes."""
+    pair, answer = in_flight_of_the_server()
+    pair.to_client(answer)
+    state = pair.server._state
+    keys = state.spaces[HANDSHAKE].seal_keys
+    assert keys is not None
+    cids = state.peer_cids.current.cid, state.local_cids.first
+    header = write_long_header(state.version, PacketType.HANDSHAKE, *cids, b"", size + 16, 77, 1)
+    body = keys._seal((keys.iv ^ 77).to_bytes(12, "big"), b"\x01" * size, header)
+    mask = keys.masks(body[3:19].ljust(16, b"\0"))
+    packet = bytes([header[0] ^ mask[0] & 0x0F]) + header[1:-1] + bytes([77 ^ mask[1]]) + body
+    pair.to_client([train(packet + bytes(10))])
+    assert (pair.client._state.spaces[HANDSHAKE].acks.largest == 77) == opens
+    assert pair.client.closed is None
+
+
+@pytest.mark.conformance("C22")
+def test_the_next_update_waits_for_an_acknowledgement() -> None:
+    """§6.1: that the peer sends under new keys itself is not enough."""
+    peer = Peer()
+    peer.hears(ack=True)
+    state = peer.engine._state
+    assert peer.engine.update_keys(peer.now)
+    peer.engine.ping()
+    first = state.spaces[ONE_RTT].next_packet_number
+    peer.hears()
+    key_update.update_send_keys(peer.state, peer.now)
+    peer.sends(b"\x01")
+    assert state.key_phase.receive_bit == state.key_phase.send_bit
+    assert not peer.engine.update_keys(peer.now)
+    peer.acknowledges(first - 1)
+    assert not peer.engine.update_keys(peer.now)
+    peer.acknowledges(first)
+    assert peer.engine.update_keys(peer.now)
 
 
 @pytest.mark.conformance("C22a")
