@@ -316,12 +316,12 @@ def _mtu_probe(state: ConnectionState, path: PathState, size: int, now: float) -
     assert space.seal_keys is not None
     data = space.seal_keys.seal(header, pn_length, number, payload)
     space.next_packet_number = number + 1
-    # Without an ECN mark: when it is lost for its size, that says nothing about marks.
-    packet = SentPacket(number, now, size, True, True, ((MTU_PROBE, path.mtu),), 0, is_mtu_probe=True)
+    ecn = recovery.ecn.mark() if state.configuration.ecn else 0
+    packet = SentPacket(number, now, size, True, True, ((MTU_PROBE, path.mtu),), ecn, is_mtu_probe=True)
     recovery.on_packet_sent(APPLICATION, packet, now)
     path.mtu.on_probe_sent(size)
     state.trace.packet_sent(now, SPACE_NAMES[APPLICATION], number, size, payload)
-    return _launch(state, path, data, size, 1, 0)
+    return _launch(state, path, data, size, 1, ecn)
 
 
 def _close_datagram(state: ConnectionState, now: float) -> Train | None:
@@ -358,4 +358,5 @@ def _close_datagram(state: ConnectionState, now: float) -> Train | None:
     datagram = b"".join(parts)
     if not datagram or len(datagram) > state.path.budget():
         return None
-    return _launch(state, state.path, datagram, len(datagram), 1, 0)
+    ecn = state.recovery.ecn.mark() if state.configuration.ecn else 0
+    return _launch(state, state.path, datagram, len(datagram), 1, ecn)

@@ -5,6 +5,8 @@
     TESTING --ten marked packets sent--> UNKNOWN --counts in an ACK are right--> CAPABLE
        |                                    |                                       |
        +----------- counts are wrong, or every marked packet was lost -------------+--> FAILED
+
+Counts that were right before the tenth packet lead from TESTING to CAPABLE at once.
 """
 
 from __future__ import annotations
@@ -59,7 +61,8 @@ class EcnState:
         self._sent[space] += count
         self._marked += count
         if self.validation is EcnValidation.TESTING and self._marked >= TESTING_PACKETS:
-            self.validation = EcnValidation.UNKNOWN
+            # Where the counts were right already there is nothing left to wait for.
+            self.validation = EcnValidation.CAPABLE if self._marked_acked else EcnValidation.UNKNOWN
 
     def on_packets_lost(self, marked: int) -> None:
         """So many marked packets were lost. If all are, marking may be why (RFC 9000 §13.4.2)."""

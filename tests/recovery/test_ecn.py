@@ -128,3 +128,11 @@ def test_losses_of_marked_packets_reach_validation(script: Any) -> None:
     s.advance(0.1)
     s.ack((10, 12))
     assert s.recovery.ecn.validation is EcnValidation.FAILED
+
+
+def test_right_counts_during_the_test_end_it_well() -> None:
+    """A fast answer: the tenth packet leaves with the path proven, and the eleventh is marked like all others."""
+    ecn = after_testing(9)
+    ecn.on_ack(APPLICATION, 4, (4, 0, 0))
+    ecn.on_packets_sent(APPLICATION, 1)
+    assert ecn.validation is EcnValidation.CAPABLE and ecn.mark() == ECT0
