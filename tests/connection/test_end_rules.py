@@ -225,6 +225,7 @@ def test_a_close_that_was_never_pulled_ends_too() -> None:
     assert peer.endpoint.next_train(peer.now) is None
 
 
+@pytest.mark.attack("c: amplification")
 def test_closing_respects_the_amplification_limit() -> None:
     """§10.2.1: also while closing, three times what came."""
     pair = Pair()

@@ -149,6 +149,7 @@ def test_client_gives_up_when_its_version_is_refused() -> None:
     assert not pair.from_client()
 
 
+@pytest.mark.attack("c: VN injection")
 @pytest.mark.conformance("T32")
 @pytest.mark.parametrize("what", ["lists our version", "other connection ID", "truncated", "after a packet"])
 def test_version_negotiation_that_is_ignored(what: str) -> None:
@@ -196,6 +197,7 @@ def test_retry_is_followed() -> None:
 
 
 @pytest.mark.conformance("C19", "T50")
+@pytest.mark.attack("c: Retry injection")
 @pytest.mark.parametrize("what", ["bad tag", "no token", "second", "same connection ID", "after a packet"])
 def test_retry_that_is_ignored(what: str) -> None:
     """§17.2.5.2: what the client sends next has the token and connection ID that it had before."""
@@ -227,6 +229,7 @@ def test_retry_that_is_ignored(what: str) -> None:
     assert again and {(header.token, header.dcid) for header in again} == {(token, dcid)}
 
 
+@pytest.mark.attack("c: Retry injection")
 def test_a_retry_that_the_server_does_not_confirm() -> None:
     """§7.3: retry_source_connection_id must be there if, and only if, there was a Retry."""
     pair = Pair()
