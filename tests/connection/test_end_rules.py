@@ -92,6 +92,7 @@ def test_keys_that_cannot_be_updated_are_not_worn_out(monkeypatch: pytest.Monkey
     assert getattr(peer.engine.closed, "code", None) == E.AEAD_LIMIT_REACHED
 
 
+@pytest.mark.attack("c: AEAD forgery count")
 @pytest.mark.conformance("C28")
 def test_forgeries_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_update, "INTEGRITY_LIMIT", 5)

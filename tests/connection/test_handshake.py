@@ -290,6 +290,7 @@ def test_a_client_hello_in_many_pieces_backwards() -> None:
     assert pair.client.handshake_complete
 
 
+@pytest.mark.attack("c: coalesced garbage")
 def test_coalesced_packets_are_independent() -> None:
     """§12.2: one that cannot be opened does not spoil the next."""
     pair = Pair()
@@ -305,6 +306,7 @@ def test_coalesced_packets_are_independent() -> None:
     assert pair.client.handshake_complete
 
 
+@pytest.mark.attack("c: undecryptable flood before keys")
 def test_packets_before_their_keys_are_few() -> None:
     """RFC 9001 §5.7."""
     pair = Pair()

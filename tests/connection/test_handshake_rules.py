@@ -176,6 +176,7 @@ def test_one_rtt_packets_wait_for_the_handshake() -> None:
     assert received is not None and received.read() == b"early"
 
 
+@pytest.mark.attack("c: undecryptable flood before keys")
 def test_waiting_packets_are_few_and_small() -> None:
     """RFC 9001 §5.7: what is kept for keys to come has a bound in bytes too."""
     pair = Pair()

@@ -60,6 +60,7 @@ def test_a_packet_that_fails_is_not_acknowledged() -> None:
     assert peer.engine._state.spaces[ONE_RTT].acks.largest == before
 
 
+@pytest.mark.attack("fuzz-ack-of-ack")
 def test_acknowledgements_of_acknowledgements() -> None:
     """§13.2.1: two peers go quiet."""
     pair = Pair()
@@ -163,6 +164,7 @@ def test_varints_may_be_longer_than_they_need() -> None:
     assert received is not None and received.read() == b"hi"
 
 
+@pytest.mark.attack("c: short packet for HP sample")
 @pytest.mark.conformance("C16")
 @pytest.mark.parametrize(("size", "opens"), [(2, False), (3, True)])
 def test_packets_too_short_for_a_sample(size: int, opens: bool) -> None:

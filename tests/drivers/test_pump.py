@@ -59,6 +59,7 @@ def connect(pump: Pump, connections: int = 1) -> list[Any]:
     return [pump.endpoint.connect(PATH, time.monotonic()) for _ in range(connections)]
 
 
+@pytest.mark.attack("c: zero-length UDP datagrams")
 @pytest.mark.parametrize("data", [b"", b"\x00", b"\xff" * 100])
 def test_a_flood_does_not_keep_the_loop_for_itself(pump: Pump, data: bytes) -> None:
     flood = Flood(data)

@@ -45,6 +45,7 @@ def check(attack: Attack, datagrams: int) -> None:
     assert attack.victim.next_timeout() is not None
 
 
+@pytest.mark.attack("fuzz-exception-on-peer-data")
 @pytest.mark.parametrize("application", [Echo, Http3])
 @pytest.mark.parametrize("attack", [on_server, on_client])
 def test_a_few_thousand_datagrams(attack, application) -> None:

@@ -138,6 +138,7 @@ def test_too_many_certificates(authority: Any, now: float) -> None:
     assert "at most" in str(refusal([leaf_of(authority, root), *others], root[0], now))
 
 
+@pytest.mark.attack("RUSTSEC-2023-0053")
 def test_too_many_certificates_for_one_key(authority: Any, now: float) -> None:
     """Certificates that issue one another make exponentially many paths."""
     root = authority.root()

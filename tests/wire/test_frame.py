@@ -115,6 +115,7 @@ def test_empty_new_token() -> None:
     assert caught.value.code == TransportErrorCode.FRAME_ENCODING_ERROR
 
 
+@pytest.mark.attack("c: non-minimal frame types")
 def test_frame_type_in_its_shortest_encoding() -> None:
     """§12.4."""
     with pytest.raises(TransportError) as caught:
