@@ -349,7 +349,7 @@ def test_a_large_client_hello_in_shuffled_pieces(piece: int, monkeypatch: pytest
 @pytest.mark.attack("fuzz-zero-datagrams")
 @pytest.mark.parametrize("size", [1, 21, 22, 43, 1200, 1500, 9000])
 def test_datagrams_of_zeros(size: int) -> None:
-    """RFC 9000 §17.3.1: without the fixed bit it is no packet, and gets neither an answer nor a stateless reset."""
+    """RFC 9000 §17.3: without the fixed bit it is no packet, and gets neither an answer nor a stateless reset."""
     pair = Pair()
     pair.exchange()
     for to, from_ in ((pair.to_server, pair.from_server), (pair.to_client, pair.from_client)):

@@ -60,7 +60,6 @@ def test_a_packet_that_fails_is_not_acknowledged() -> None:
     assert peer.engine._state.spaces[ONE_RTT].acks.largest == before
 
 
-@pytest.mark.attack("fuzz-ack-of-ack")
 def test_acknowledgements_of_acknowledgements() -> None:
     """§13.2.1: two peers go quiet."""
     pair = Pair()
