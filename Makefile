@@ -5,6 +5,7 @@
 #   PEER_PYTHON  a Python 3.12 or newer, for the peers that need one; looked for when not given
 #   WORKERS  how many test processes run at once
 #   EXAMPLES how many plays `make properties` tries
+#   SECONDS  how long `make fuzz` spends on each target
 #   TESTS    what to test: a file, a folder, or file::name
 #   ARGS     further arguments for pytest, or for the benchmark
 
@@ -12,6 +13,7 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 EXAMPLES ?= 5000
+SECONDS ?= 60
 TESTS ?= tests
 ARGS ?=
 export PEER_PYTHON
@@ -21,7 +23,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-lowest lint format bench mutants properties soak docs peers wheel clean
+.PHONY: help demo test test-fast test-lowest lint format bench mutants properties fuzz soak docs peers wheel clean
 
 help:
 	@echo 'make demo         run a WebTransport server and a page that talks to it (real sockets)'
@@ -33,6 +35,7 @@ help:
 	@echo 'make bench        bulk transfer over loopback, against aioquic'
 	@echo 'make mutants      change the source in small ways and see whether the tests notice; two hours at most'
 	@echo 'make properties   EXAMPLES plays of applications, networks and clocks over pairs of endpoints; 5000 take minutes'
+	@echo 'make fuzz         SECONDS of coverage-guided fuzzing for each target; writes docs/fuzzing.md'
 	@echo 'make soak         1,000 connections for a day of virtual time, most of an hour; writes docs/soak.md'
 	@echo 'make docs         write docs/modules.md, rfc-map.md and conformance.md from source and tests'
 	@echo 'make peers        environments for peers that cannot share ours, under .venv-peers/'
@@ -96,6 +99,9 @@ mutants: $(VENV)/.installed-dev
 properties: $(VENV)/.installed-dev
 	EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest --timeout=0 -k at_length tests/properties $(ARGS)
 
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python tests/fuzz/fuzz.py --seconds $(SECONDS) $(ARGS)
+
 soak: $(VENV)/.installed-dev
 	$(BIN)/python tests/soak/soak.py $(ARGS)
 
@@ -110,5 +116,5 @@ wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m pip --disable-pip-version-check --quiet wheel --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* .fuzz build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

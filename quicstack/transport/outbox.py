@@ -79,8 +79,8 @@ class Outbox:
             self.bell.append(self.ring_for)
 
     def push(self, value: SentValue) -> None:
-        """Queue a control frame, unless it is queued already."""
-        if not value.queued:
+        """Queue a control frame, unless it is queued already, or nothing goes out any more."""
+        if not value.queued and self.closed is None:
             value.queued = True
             self.control.append(value)
         if not self.rung:

@@ -53,7 +53,7 @@ class Flow:
     written: int = 0
     finished: bool = False
     resets: list[tuple[int, int]] = field(default_factory=list)
-    """(code, reliable size) of each reset, in order."""
+    """(code, reliable size) of each reset, in order. The code that counts is that of the first to be sent."""
     stopped: bool = False
     received: int = 0
     ended: bool = False
@@ -95,7 +95,8 @@ class Flow:
         if not self.resets:
             return self.received == self.written and self.ended == self.finished
         return self.ended or (
-            self.reset_seen == self.resets[0][0] and self.received >= min(size for _, size in self.resets)
+            self.reset_seen in [code for code, _ in self.resets]
+            and self.received >= min(size for _, size in self.resets)
         )
 
 
@@ -281,11 +282,13 @@ class World:
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def run(self, seconds: float, *, restless: bool) -> None:
-        """The network works again: what is sent arrives after half a round trip. The client speaks now and then, or
-        a NAT that forgot it would keep it from hearing anything."""
+        """The network works: what is sent arrives after half a round trip. ``restless``: applications read what comes,
+        and the client speaks now and then, or a NAT that forgot it would keep it from hearing anything."""
         end = self.now + seconds
         next_ping = self.now
         while self.now < end:
+            if restless:
+                self.read_all()
             self.pump()
             client = self.connection(CLIENT)
             if restless and client is not None and self.now >= next_ping:
@@ -324,7 +327,7 @@ class World:
                     self.write(flow, 0, fin=True)
                 self.run(5.0, restless=True)
             self.run_until(lambda: all(flow.is_delivered for flow in self.flows.values()))
-            self.run(10.0, restless=False)
+            self.rest()
         if self.both_open():
             self.assert_at_rest()
         self.check_ends()
@@ -336,6 +339,15 @@ class World:
             self.run(seconds, restless=True)
             self.read_all()
             if condition() and all(side is not None and side.handshake_confirmed for side in self.connections):
+                return
+            seconds *= 2
+
+    def rest(self) -> None:
+        """Nobody says more than he has to, for as long as it takes: a round trip may have been measured as a minute."""
+        seconds = 10.0
+        while seconds < PATIENCE and self.both_open():
+            self.run(seconds, restless=False)
+            if not any(side is not None and side._state.recovery.bytes_in_flight for side in self.connections):
                 return
             seconds *= 2
 
