@@ -111,7 +111,6 @@ def test_duplicate_data_is_not_charged_twice() -> None:
     assert peer.engine.closed is None
 
 
-@pytest.mark.conformance("T12")
 def test_credit_follows_the_reader() -> None:
     """§4.1: nothing is granted for bytes that lie unread."""
     peer = Peer(initial_max_data=10_000, initial_max_stream_data_bidi_remote=4_000)
@@ -129,14 +128,19 @@ def test_credit_follows_the_reader() -> None:
 
 @pytest.mark.conformance("T02")
 def test_streams_open_implicitly() -> None:
-    """§2.1: using stream 8 opens 0 and 4, which cost nothing until they are used."""
-    peer = Peer()
+    """§2.1: using stream 8 opens 0 and 4, which cost nothing until they are used, and nothing is asked for them."""
+    peer = Peer(initial_max_streams_bidi=3)
     peer.sends(stream(8, b"third"))
     assert [s.id for s in peer.engine.take_ready().streams] == [8]
     assert peer.engine.stream(0) is None
-    peer.sends(stream(0, b"first"))
-    assert [s.id for s in peer.engine.take_ready().streams] == [0]
-    assert peer.engine.closed is None
+    peer.sends(stream(0, b"first"), stream(4, b"second"))
+    opened = peer.engine.take_ready().streams
+    assert [(s.id, s.read()) for s in opened] == [(0, b"first"), (4, b"second")]
+    opened[0].write(b"answer")
+    answers = [frame.fields for frame in peer.hears() if frame.name == "STREAM"]
+    assert [(fields["stream_id"], fields["data"]) for fields in answers] == [(0, b"answer")]
+    peer.sends(stream(12, b"one more than three"))
+    assert peer.closed_with() == E.STREAM_LIMIT_ERROR
 
 
 @pytest.mark.conformance("T02a", "T08")

@@ -126,7 +126,6 @@ def test_a_server_ignores_version_negotiation(moment: str, listed: list[int]) ->
     assert [connection.closed for connection in pair.server_endpoint.connections] == [None] * (dcid != b"a" * 8)
 
 
-@pytest.mark.conformance("I04")
 def test_a_client_answers_no_version_negotiation() -> None:
     """§6.1: neither one for its connection nor one for nobody's."""
     pair = Pair()

@@ -190,7 +190,6 @@ def test_a_lost_stop_sending_is_not_repeated_after_a_reset() -> None:
     assert not named(peer.hears() + peer.advance(2.0), "STOP_SENDING")
 
 
-@pytest.mark.conformance("T16", "T17")
 def test_an_error_in_a_stream_that_is_gone() -> None:
     """§4.5: of streams that both sides are done with nothing is remembered; silence is all right then."""
     peer = Peer()
