@@ -159,9 +159,8 @@ def fill_path_frames(state: ConnectionState, path: PathState, room: int, out: li
         room -= 9
     if path.challenge is not None and path.challenge_deadline is None and room >= 9:
         out.append(b"\x1a" + path.challenge)
-        path.challenges_sent += 1
-        path.challenge_is_small = path.budget() < MIN_INITIAL_DATAGRAM
-        path.challenge_deadline = state.outbox.now + paths.challenge_interval(state)
+        deadline = state.outbox.now + paths.challenge_interval(state)
+        path.on_challenge_sent(is_small=path.budget() < MIN_INITIAL_DATAGRAM, deadline=deadline)
         path.pad_next = True
         room -= 9
     return room

@@ -237,6 +237,7 @@ def check_timeouts(state: ConnectionState, now: float) -> bool:
             continue
         path.challenge_deadline = None
         if path.challenges_sent < MAX_CHALLENGES:
+            path.challenge = state.environment.random(8)  # §8.2.1: so that each response tells what it answers
             if path.budget() < ROOM_FOR_CHALLENGE:  # what was sent there has used it up, but the time runs on
                 path.challenges_sent += 1
                 path.challenge_deadline = now + challenge_interval(state)

@@ -39,8 +39,8 @@ class PathState:
     """Counters of one path, the challenge that validates it (§8.2), and what else belongs to it alone."""
 
     __slots__ = ("address", "bytes_received", "bytes_sent", "challenge", "challenge_deadline",
-                 "challenge_is_small", "challenges_sent", "cid", "left_at", "migration", "mtu", "pad_next", "recovery",
-                 "response", "spin", "validated", "wants_move")  # fmt: skip
+                 "challenge_is_small", "challenges_sent", "cid", "left_at", "migration", "mtu", "outstanding",
+                 "pad_next", "recovery", "response", "spin", "validated", "wants_move")  # fmt: skip
 
     def __init__(self, address: Path, mtu: PathMtu, *, validated: bool) -> None:
         self.address = address
@@ -59,12 +59,14 @@ class PathState:
         self.bytes_received = 0
         self.bytes_sent = 0
         self.challenge: bytes | None = None
-        """Data of the challenge that is to be sent or was sent."""
+        """Data of the challenge that is to be sent or was sent last."""
+        self.outstanding: dict[bytes, bool] = {}
+        """Challenges sent, each with data of its own (§8.2.1), and whether it went in less than a full datagram."""
         self.challenge_deadline: float | None = None
         """When to repeat it; None while it waits to be sent."""
         self.challenges_sent = 0
         self.challenge_is_small = False
-        """The amplification limit left no room for a full datagram, so the challenge says nothing about size."""
+        """The challenge that was answered went in a small datagram, for the limit, so it says nothing about size."""
         self.pad_next = False
         """The next packet proves the path and has to be full size (§8.2.1)."""
         self.response: bytes | None = None
@@ -79,17 +81,27 @@ class PathState:
     def start_challenge(self, data: bytes) -> None:
         """Prove this path (§8.2.1) with ``data``, which nobody can guess."""
         self.challenge = data
+        self.outstanding = {}
         self.challenges_sent = 0
         self.challenge_deadline = None
 
+    def on_challenge_sent(self, *, is_small: bool, deadline: float) -> None:
+        """The challenge goes out; at ``deadline`` another one has to."""
+        if self.challenge is not None:
+            self.outstanding[self.challenge] = is_small
+        self.challenges_sent += 1
+        self.challenge_deadline = deadline
+
     def stop_challenge(self) -> None:
         self.challenge = self.challenge_deadline = None
+        self.outstanding = {}
 
     def on_response(self, data: bytes) -> bool:
-        """PATH_RESPONSE (§8.2.3). True when it proves this path."""
-        if self.challenge is None or data != self.challenge or not self.challenges_sent:
+        """PATH_RESPONSE (§8.2.3). True when it proves this path: it answers any of the challenges that were sent."""
+        is_small = self.outstanding.get(data)
+        if is_small is None:
             return False
-        self.challenge = None
-        self.challenge_deadline = None
+        self.stop_challenge()
+        self.challenge_is_small = is_small
         self.validated = True
         return True

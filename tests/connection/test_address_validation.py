@@ -196,20 +196,58 @@ def test_validation_is_given_up_after_three_probe_timeouts(path: Path) -> None:
     assert peer.engine.path == TO_CLIENT
 
 
-@pytest.mark.conformance("T59")
-@pytest.mark.parametrize("path", [ELSEWHERE, REBOUND], ids=["address", "port"])
-def test_challenges_are_as_rare_as_initials(path: Path) -> None:
-    """§8.2.1: three, one in 999 ms, in full datagrams where the limit allows that, and none when it is given up."""
-    peer = Peer()
+def challenges(peer: Peer, path: Path, seconds: float) -> list[tuple[float, bytes, int]]:
+    """When PATH_CHALLENGE goes to an address in that time, its data, and the size of the datagram around it."""
     began = peer.now
-    peer.sends(b"\x01" + bytes(1300), path=path)
-    times = []
-    while peer.now < began + 8:
+    found = []
+    while peer.now < began + seconds:
         peer.pair.now += 0.01
         peer.endpoint.handle_timeout(peer.now)
         while (sent := peer.endpoint.next_train(peer.now)) is not None:
             for frame in peer.opens(sent.data[: sent.segment_size])[1]:
                 if frame.name == "PATH_CHALLENGE" and sent.path == path:
-                    times.append(peer.now - began)
-    assert len(times) == 3
-    assert all(later - earlier >= 0.99 for earlier, later in pairwise(times))
+                    data = frame.fields["data"]
+                    assert isinstance(data, bytes | bytearray)
+                    found.append((peer.now - began, bytes(data), len(sent.data)))
+    return found
+
+
+@pytest.mark.conformance("T59", "T55")
+@pytest.mark.parametrize("path", [ELSEWHERE, REBOUND], ids=["address", "port"])
+def test_challenges_are_as_rare_as_initials(path: Path) -> None:
+    """§8.2.1: three, one in 999 ms, each with data of its own, in full datagrams where the limit allows that."""
+    peer = Peer()
+    peer.sends(b"\x01" + bytes(1300), path=path)
+    found = challenges(peer, path, 8)
+    assert len(found) == len({data for _, data, _ in found}) == 3
+    assert all(later[0] - earlier[0] >= 0.99 for earlier, later in pairwise(found))
+    assert all(len(data) == 8 and size >= 1200 for _, data, size in found)
+
+
+@pytest.mark.conformance("T58")
+def test_a_late_response_still_proves_the_path() -> None:
+    """§8.2.3: to whichever of the challenges it is."""
+    peer = Peer()
+    peer.sends(b"\x01" + bytes(1300), path=ELSEWHERE)
+    (_, first, _), _ = challenges(peer, ELSEWHERE, 1.5)
+    peer.sends(b"\x1b" + first, path=ELSEWHERE)
+    assert not challenges(peer, ELSEWHERE, 5)
+    assert peer.engine.path == ELSEWHERE
+
+
+@pytest.mark.conformance("T56b")
+def test_the_response_to_a_small_challenge_proves_no_size() -> None:
+    """§8.2.1: also when a large one went out in the meantime."""
+    peer = Peer()
+    peer.sends(b"\x01", path=ELSEWHERE)
+    ((_, first, size),) = challenges(peer, ELSEWHERE, 0.5)
+    assert size < 1200
+    peer.sends(b"\x01" + bytes(1300), path=ELSEWHERE)
+    ((_, second, size),) = challenges(peer, ELSEWHERE, 1.0)
+    assert size >= 1200 and second != first
+    peer.sends(b"\x1b" + first, path=ELSEWHERE)
+    ((_, third, size),) = challenges(peer, ELSEWHERE, 0.5)
+    assert size >= 1200 and third != first
+    peer.sends(b"\x1b" + third, path=ELSEWHERE)
+    assert not challenges(peer, ELSEWHERE, 5)
+    assert peer.engine.path == ELSEWHERE
