@@ -1,0 +1,238 @@
+"""quicstack as a benchmark's server and client: QUIC streams, HTTP/3, WebTransport."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import workloads
+from workloads import ALPN, DATAGRAMS, Connect, Read, Write, answer, reader
+
+from h3.client import H3Client
+from h3.server import Reply, Request
+from h3.server import serve as serve_h3
+from quicstack import CertificateKey, CertificateStore, Configuration, Trust
+from quicstack.drivers.aio import AsyncConnection, AsyncStream, connect, serve
+from quicstack.tls.groups import X25519
+from webtransport import ClientConfig, ServerApp, ServerConfig, WebTransportClient, WebTransportSession
+
+SETTINGS: dict[str, Any] = {"path_mtu_discovery": False, "cipher_suites": (0x1301,), "groups": (X25519,)}
+"""What the other stacks do as well: 1200 bytes, AES-128-GCM, X25519. Everything else as it comes."""
+
+
+def configuration(layer: str, **more: Any) -> Configuration:
+    return Configuration(alpn_protocols=("h3" if layer != "quic" else ALPN,), **SETTINGS, **more)
+
+
+def ends(stream: AsyncStream) -> tuple[Read, Write]:
+    async def write(data: bytes, end: bool) -> None:
+        if end:
+            await stream.write_all(data)
+        else:
+            await stream.write(data)
+
+    return stream.read, write
+
+
+# -- servers
+
+
+async def on_connection(connection: AsyncConnection) -> None:
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def datagrams() -> None:
+        while True:
+            back = DATAGRAMS.take(await connection.receive_datagram())
+            if back is not None:
+                connection.send_datagram(back)
+
+    tasks.add(asyncio.create_task(datagrams()))
+    try:
+        while True:
+            stream = await connection.accept_stream()
+            task = asyncio.create_task(answer(*ends(stream)))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+    except Exception:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def on_request(request: Request) -> Reply:
+    pieces: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=4)
+
+    async def write(data: bytes, end: bool) -> None:
+        if data:
+            await pieces.put(data)
+        if end:
+            await pieces.put(None)
+
+    async def content() -> Any:
+        while (piece := await pieces.get()) is not None:
+            yield piece
+
+    task = asyncio.create_task(answer(reader(aiter(request)), write))
+    TASKS.add(task)
+    task.add_done_callback(TASKS.discard)
+    return Reply(200, [], content())
+
+
+TASKS: set[asyncio.Task[None]] = set()
+
+
+async def on_session(session: WebTransportSession) -> None:
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def datagrams() -> None:
+        async for data in session.datagrams:
+            back = DATAGRAMS.take(data)
+            if back is not None:
+                await session.datagrams.send(back)
+
+    tasks.add(asyncio.create_task(datagrams()))
+    async for stream in session.incoming_streams():
+        task = asyncio.create_task(answer(*ends(stream)))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    for task in tasks:
+        task.cancel()
+
+
+async def serve_layer(folder: str, layer: str) -> None:
+    certificate, key = f"{folder}/cert.pem", f"{folder}/key.pem"
+    store = CertificateStore(CertificateKey.load(certificate, key))
+    if layer == "quic":
+        async with await serve(
+            "127.0.0.1", 0, configuration=configuration(layer, certificates=store), on_connection=on_connection
+        ) as server:
+            workloads.say(port=server.addresses[0][1])
+            await workloads.input_ends()
+    elif layer == "h3":
+        async with await serve_h3("127.0.0.1", 0, on_request, configuration(layer, certificates=store)) as h3:
+            workloads.say(port=h3.server.addresses[0][1])
+            await workloads.input_ends()
+    else:
+        app = ServerApp(config=ServerConfig.create(certfile=certificate, keyfile=key, quic=SETTINGS))
+        app.route("/")(on_session)
+        async with await app.serve("127.0.0.1", 0) as wt:
+            workloads.say(port=wt.port)
+            await workloads.input_ends()
+
+
+# -- clients
+
+
+class QuicLink:
+    def __init__(self, connection: AsyncConnection) -> None:
+        self.connection = connection
+
+    async def open(self) -> tuple[Read, Write]:
+        return ends(await self.connection.open_stream())
+
+    async def send_datagram(self, data: bytes) -> None:
+        while not self.connection.send_datagram(data):
+            await asyncio.sleep(0)
+
+    async def receive_datagram(self) -> bytes:
+        return await self.connection.receive_datagram()
+
+    async def close(self) -> None:
+        self.connection.close()
+        await self.connection.wait_closed()
+
+    def facts(self) -> dict[str, Any]:
+        counters = self.connection.engine.stats().counters
+        return {
+            "packets_sent": counters.packets_sent,
+            "packets_received": counters.packets_received,
+            "trains_sent": counters.trains_sent,
+            "trains_received": counters.trains_received,
+        }
+
+
+class H3Link(QuicLink):
+    def __init__(self, client: H3Client, stack: Any) -> None:
+        super().__init__(client.session.connection)
+        self.client = client
+        self.stack = stack
+
+    async def open(self) -> tuple[Read, Write]:
+        """The request begins with the first write; what is written before its end is its content."""
+        first: list[bytes] = []
+        pieces: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=4)
+        response: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        async def content() -> Any:
+            while (piece := await pieces.get()) is not None:
+                yield piece
+
+        async def write(data: bytes, end: bool) -> None:
+            if end and not first:
+                response.set_result(await self.client.post("/", data))
+                return
+            if not first:
+                first.append(data)
+                task = asyncio.ensure_future(self.client.post("/", content()))
+                task.add_done_callback(lambda done: response.set_result(done.result()))
+            await pieces.put(data)
+            if end:
+                await pieces.put(None)
+
+        async def body() -> Any:
+            async for piece in await response:
+                yield piece
+
+        return reader(body()), write
+
+    async def close(self) -> None:
+        await self.stack.__aexit__(None, None, None)
+
+
+class WtLink(QuicLink):
+    def __init__(self, client: WebTransportClient, session: WebTransportSession) -> None:
+        self.client = client
+        self.session = session
+
+    async def open(self) -> tuple[Read, Write]:
+        stream: Any = await self.session.create_bidirectional_stream()
+        return ends(stream)
+
+    async def send_datagram(self, data: bytes) -> None:
+        while not await self.session.datagrams.send(data):
+            await asyncio.sleep(0)
+
+    async def receive_datagram(self) -> bytes:
+        return await self.session.datagrams.receive()
+
+    async def close(self) -> None:
+        await self.session.close()
+        await self.client.close()
+
+    def facts(self) -> dict[str, Any]:
+        self.connection: Any = self.session
+        counters = self.session.connection.stats().counters
+        return {"packets_sent": counters.packets_sent, "packets_received": counters.packets_received}
+
+
+def connector(port: int, layer: str) -> Connect:
+    async def connect_layer() -> Any:
+        trust = Trust.insecure()
+        if layer == "quic":
+            return QuicLink(await connect("127.0.0.1", port, configuration=configuration(layer, trust=trust)))
+        if layer == "h3":
+            context = H3Client.connect("127.0.0.1", port, configuration=configuration(layer, trust=trust))
+            return H3Link(await context.__aenter__(), context)
+        client = WebTransportClient(config=ClientConfig.create(trust=trust, quic=SETTINGS))
+        await client.__aenter__()
+        return WtLink(client, await client.connect(f"https://127.0.0.1:{port}/"))
+
+    return connect_layer
+
+
+if __name__ == "__main__":
+    workloads.main(serve_layer, connector)

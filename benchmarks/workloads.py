@@ -1,0 +1,295 @@
+"""The work that every stack does in a benchmark, written once: what a client asks for, and how a server answers it.
+
+A stack gives two coroutines for each stream: ``read(n)`` returns up to n bytes and b"" at the end, ``write(data, end)``
+returns when the stack took the data. A stream begins with a letter and a size in eight bytes:
+
+    d size   the server sends so many bytes
+    u size   the client sends so many; the server says when it has them
+    e size   the client sends so many; the server sends them back
+    s 0      the server says what it used so far: CPU seconds, memory, datagrams
+
+Datagrams are counted when they begin with "c", and sent back otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
+
+Read = Callable[[int], Awaitable[bytes]]
+Write = Callable[[bytes, bool], Awaitable[None]]
+CHUNK = bytes(1 << 18)
+PIECE = 1 << 20
+ALPN = "bench"
+
+
+class Link(Protocol):
+    """A client's connection."""
+
+    async def open(self) -> tuple[Read, Write]: ...
+    async def send_datagram(self, data: bytes) -> None: ...
+    async def receive_datagram(self) -> bytes: ...
+    async def close(self) -> None: ...
+    def facts(self) -> dict[str, Any]: ...
+
+
+class Datagrams:
+    """What a server does with datagrams."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.last = 0.0
+
+    def take(self, data: bytes) -> bytes | None:
+        """The answer to send back, if there is one."""
+        if data[:1] == b"c":
+            self.count += 1
+            self.last = time.monotonic()
+            return None
+        return data
+
+
+DATAGRAMS = Datagrams()
+
+
+def cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def resident() -> int:
+    """Resident memory of this process in bytes."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def say(**facts: Any) -> None:
+    print(json.dumps(facts), flush=True)
+
+
+async def input_ends() -> None:
+    await asyncio.to_thread(sys.stdin.read)
+
+
+async def answer(read: Read, write: Write) -> None:
+    """The server's side of one stream."""
+    head = await read(9)
+    while len(head) < 9:
+        more = await read(9 - len(head))
+        if not more:
+            return
+        head += more
+    kind, size = head[:1], int.from_bytes(head[1:9], "big")
+    if kind == b"d":
+        await send(write, size)
+    elif kind == b"u":
+        started = time.perf_counter()
+        await receive(read, size)
+        await write(json.dumps({"seconds": time.perf_counter() - started}).encode(), True)
+    elif kind == b"e":
+        data = b""
+        while len(data) < size:
+            data += await read(PIECE)
+        await write(data, True)
+    else:
+        facts = {"cpu": cpu_seconds(), "rss": resident(), "datagrams": DATAGRAMS.count, "last": DATAGRAMS.last}
+        await write(json.dumps(facts).encode(), True)
+
+
+def reader(pieces: AsyncIterator[bytes]) -> Read:
+    """``read`` for a stack that gives content in pieces of its own choice."""
+    left = b""
+
+    async def read(n: int) -> bytes:
+        nonlocal left
+        if not left:
+            left = await anext(pieces, b"")
+        data, left = left[:n], left[n:]
+        return data
+
+    return read
+
+
+async def send(write: Write, size: int) -> None:
+    while size > 0:
+        chunk = CHUNK[:size]
+        size -= len(chunk)
+        await write(chunk, size == 0)
+
+
+async def receive(read: Read, size: int) -> None:
+    while size > 0:
+        data = await read(PIECE)
+        if not data:
+            raise SystemExit(f"the stream ended {size} bytes early")
+        size -= len(data)
+
+
+async def read_all(read: Read) -> bytes:
+    data = b""
+    while chunk := await read(1 << 16):
+        data += chunk
+    return data
+
+
+async def server_facts(link: Link) -> dict[str, Any]:
+    read, write = await link.open()
+    await write(b"s" + bytes(8), True)
+    facts: dict[str, Any] = json.loads(await read_all(read))
+    return facts
+
+
+def request(kind: bytes, size: int) -> bytes:
+    return kind + size.to_bytes(8, "big")
+
+
+# -- what a client measures; each returns the facts of one run ---------------------------------------------------------
+
+
+async def download(link: Link, size: int) -> dict[str, float]:
+    read, write = await link.open()
+    started = time.perf_counter()
+    await write(request(b"d", size), True)
+    await receive(read, size)
+    return {"bytes": size, "seconds": time.perf_counter() - started}
+
+
+async def upload(link: Link, size: int) -> dict[str, float]:
+    read, write = await link.open()
+    await write(request(b"u", size), False)
+    await send(write, size)
+    report = json.loads(await read_all(read))
+    return {"bytes": size, "seconds": report["seconds"]}
+
+
+async def requests(link: Link, count: int, at_once: int, size: int = 64) -> dict[str, float]:
+    """Small requests and answers, a stream each, so many in flight."""
+    left = count
+    body = request(b"e", size) + bytes(size)
+
+    async def worker() -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            read, write = await link.open()
+            await write(body, True)
+            if len(await read_all(read)) != size:
+                raise SystemExit("a wrong answer")
+
+    started = time.perf_counter()
+    await asyncio.gather(*(worker() for _ in range(at_once)))
+    return {"count": count, "seconds": time.perf_counter() - started}
+
+
+async def datagram_flood(link: Link, count: int, size: int) -> dict[str, float]:
+    """One way, as fast as the sender can. What arrived counts, from the first sent to the last arrived."""
+    before = (await server_facts(link))["datagrams"]
+    data = b"c" + bytes(size - 1)
+    started = time.monotonic()
+    for index in range(count):
+        await link.send_datagram(data)
+        if index % 16 == 15:
+            await asyncio.sleep(0)
+    await asyncio.sleep(0.3)
+    after = await server_facts(link)
+    return {"count": after["datagrams"] - before, "sent": count, "seconds": after["last"] - started}
+
+
+async def datagram_echo(link: Link, count: int, size: int = 100) -> dict[str, float]:
+    """One at a time: microseconds until the answer, the median and the 99th percentile."""
+    data = b"e" + bytes(size - 1)
+    times = []
+    for _ in range(count):
+        started = time.perf_counter()
+        await link.send_datagram(data)
+        await link.receive_datagram()
+        times.append(time.perf_counter() - started)
+    times.sort()
+    return {
+        "count": count,
+        "seconds": sum(times),
+        "p50": times[count // 2] * 1e6,
+        "p99": times[count * 99 // 100] * 1e6,
+    }
+
+
+Connect = Callable[[], Awaitable[Link]]
+
+
+async def handshakes(connect: Connect, count: int, at_once: int) -> dict[str, float]:
+    """Connections opened and closed, so many at once."""
+    left = count
+
+    async def worker() -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            link = await connect()
+            await link.close()
+
+    started = time.perf_counter()
+    await asyncio.gather(*(worker() for _ in range(at_once)))
+    return {"count": count, "seconds": time.perf_counter() - started}
+
+
+async def idle(connect: Connect, count: int, first: Link) -> dict[str, float]:
+    """Bytes of memory that each of ``count`` connections costs a client and a server."""
+    own, theirs = resident(), (await server_facts(first))["rss"]
+    links = []
+    for _ in range(count // 20):
+        links += await asyncio.gather(*(connect() for _ in range(20)))
+    await asyncio.sleep(1.0)
+    grown = resident() - own, (await server_facts(first))["rss"] - theirs
+    for link in links:
+        await link.close()
+    return {"count": count, "seconds": 0.0, "client_bytes": grown[0] / count, "server_bytes": grown[1] / count}
+
+
+async def run(connect: Connect, work: str, numbers: list[int]) -> None:
+    """A client's life: connect, ask the server what it used, work, ask again, say it all."""
+    link = await connect()
+    try:
+        if work not in ("handshakes", "idle"):
+            await download(link, 1_000_000)  # slow start and the first calls of everything are behind us
+        before, own = await server_facts(link), cpu_seconds()
+        if work in ("download", "upload"):
+            result = await (download if work == "download" else upload)(link, numbers[0])
+        elif work == "requests":
+            result = await requests(link, *numbers)
+        elif work == "datagrams":
+            result = await datagram_flood(link, *numbers)
+        elif work == "echo":
+            result = await datagram_echo(link, *numbers)
+        elif work == "handshakes":
+            result = await handshakes(connect, *numbers)
+        else:
+            result = await idle(connect, numbers[0], link)
+        own = cpu_seconds() - own
+        after = await server_facts(link)
+        say(**result, client_cpu=own, server_cpu=after["cpu"] - before["cpu"], **link.facts())
+    finally:
+        await link.close()
+
+
+def main(
+    serve: Callable[[str, str], Awaitable[None]], connector: Callable[[int, str], Connect], *, uvloop: bool = True
+) -> None:
+    """``server LOOP LAYER FOLDER`` or ``client LOOP LAYER PORT WORK NUMBERS...``, each on its own core."""
+    role, loop, layer, where, *rest = sys.argv[1:]
+    if (os.cpu_count() or 1) > 1:
+        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[role == "server"]})
+    runner = asyncio.run
+    if loop == "uvloop" and uvloop:
+        import uvloop as faster
+
+        runner = faster.run
+    if role == "server":
+        runner(serve(where, layer))
+    else:
+        runner(run(connector(int(where), layer), rest[0], [int(number) for number in rest[1:]]))
