@@ -233,7 +233,7 @@ def table(work: Work, rows: list[dict[str, Any]]) -> str:
         known = best.get(row["stack"])
         if known is None or better(row["median"], known["median"]) == row["median"]:
             best[row["stack"]] = row
-    head = f"| stack | loop | {work.unit} | runs | CPU, client + server | ACKs per 100 packets | aioquic's best | native's |"
+    head = f"| stack | loop | {work.unit} | runs | CPU, client + server | ACKs in 100 | to aioquic | to native |"
     lines = [f"### {work.title}", "", head, "|---|---|---|---|---|---|---|---|"]
     native = [best[name] for name in NATIVE if name in best]
     strongest = max(native, key=lambda row: ratio(work, row["values"], native[0]["values"]), default=None)

@@ -291,7 +291,8 @@ class Endpoint:
                 continue
             train = connection.next_train(now)
             if train is not None:
-                connection.ring()
+                if not connection.ring():
+                    self._after(connection)
                 self._last_sent = train, connection
                 return train
             self._after(connection)

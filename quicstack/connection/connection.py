@@ -161,9 +161,13 @@ class Connection:
         """The endpoint has heard the bell and is about to serve this connection."""
         self._state.outbox.rung = False
 
-    def ring(self) -> None:
-        """Ask to be served again."""
-        self._state.outbox.ring()
+    def ring(self) -> bool:
+        """Ask to be served again. False if there is nothing to ask for, as far as the last train can tell."""
+        outbox = self._state.outbox
+        if outbox.drained and not outbox.rung:
+            return False
+        outbox.ring()
+        return True
 
     @property
     def local_cids(self) -> list[bytes]:

@@ -11,7 +11,7 @@ from quicstack.transport.stream import Stream
 from quicstack.wire import frame
 from quicstack.wire.packet import MIN_INITIAL_DATAGRAM
 
-__all__ = ["fill_packet", "fill_path_frames"]
+__all__ = ["fill_packet", "fill_path_frames", "is_drained"]
 
 PING_AFTER_ACK_ONLY = 64
 """ACK-only packets after which a PING asks the peer to acknowledge them, so that ranges can be forgotten (§13.2.4)."""
@@ -24,9 +24,11 @@ def fill_packet(
 
     Without ``may_elicit`` (congestion window or pacer) only an ACK may be written.
     """
+    acks = space.acks
+    if not acks.ack_due and _has_nothing(state, space):
+        return [], [], False  # what may wait need not be written first
     out: list[bytes] = []
     records: list[Record] = []
-    acks = space.acks
     room = capacity
     ack_only = not acks.ack_due
     if with_ack and (acks.unacked or acks.ack_due):
@@ -59,6 +61,25 @@ def fill_packet(
             out.append(b"\x01")
             elicits = True
     return out, records, elicits
+
+
+def is_drained(state: ConnectionState, space: PacketSpace) -> bool:
+    """``fill_packet`` would find nothing. Only asked right after it filled a packet."""
+    return not space.acks.ack_due and not space.acks.unacked and not state.other_paths and _has_nothing(state, space)
+
+
+def _has_nothing(state: ConnectionState, space: PacketSpace) -> bool:
+    """Each of the things that ``fill_packet`` looks for, but for acknowledgements, is known to be absent."""
+    outbox, path = state.outbox, state.path
+    return not (
+        outbox.control
+        or outbox.sending
+        or state.datagrams_out.size
+        or state.probes
+        or path.response is not None
+        or (path.challenge is not None and path.challenge_deadline is None)
+        or space.crypto.outgoing.has_data
+    )
 
 
 def _fill_crypto(space: PacketSpace, room: int, out: list[bytes], records: list[Record]) -> int:
@@ -96,7 +117,7 @@ def _fill_application(
     if not _may_send_data(state):
         return room
     datagrams = state.datagrams_out
-    while len(datagrams):
+    while datagrams.size:
         written = frame.write_datagram(datagrams.peek() or b"")
         if len(written) > room:
             if len(out) == 0:

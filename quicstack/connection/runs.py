@@ -76,7 +76,7 @@ def fill_run(
     """While nothing but one stream has anything to send: the payloads of up to ``count`` full packets at once."""
     outbox = state.outbox
     acks = space.acks
-    if len(outbox.sending) != 1 or outbox.control or len(state.datagrams_out) or acks.unacked or acks.ack_due:
+    if len(outbox.sending) != 1 or outbox.control or state.datagrams_out.size or acks.unacked or acks.ack_due:
         return []
     stream = outbox.sending[0]
     frames = stream.send.full_frames(capacity, count, state.streams.send_window) if stream.send is not None else []

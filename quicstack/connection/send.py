@@ -6,7 +6,7 @@ There is no second place that answers "is there something to send?": a packet is
 from __future__ import annotations
 
 from quicstack.connection import first_byte, handshake, key_update, lifecycle, paths, retransmission
-from quicstack.connection.packing import fill_packet, fill_path_frames
+from quicstack.connection.packing import fill_packet, fill_path_frames, is_drained
 from quicstack.connection.retransmission import MTU_PROBE, Record
 from quicstack.connection.runs import fill_run
 from quicstack.connection.state import APPLICATION, INITIAL, SPACE_NAMES, ConnectionState, Phase
@@ -43,6 +43,7 @@ def next_train(state: ConnectionState, now: float) -> Train | None:
         _out_of_numbers(state, now)
         return None
     state.outbox.now = now
+    state.outbox.drained = False
     state.outbox.smoothed_rtt = state.recovery.rtt.smoothed_rtt
     if state.phase is Phase.CLOSING:
         return _close_datagram(state, now)
@@ -198,7 +199,7 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
     while True:
         out, records, elicits = fill_packet(state, space, capacity, now, may_elicit=packets > 0)
         if not out:
-            recovery.app_limited = packets > 0
+            recovery.app_limited = state.outbox.drained = packets > 0
             break
         payload = out[0] if len(out) == 1 else b"".join(out)
         if len(payload) < capacity:
@@ -217,6 +218,7 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
         space.next_packet_number = number
         if packets <= 0 or len(payload) < capacity:
             recovery.app_limited = packets > 0
+            state.outbox.drained = packets > 0 and is_drained(state, space)
             break
     if not payloads:
         return None

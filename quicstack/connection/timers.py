@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quicstack.connection import lifecycle, paths, retransmission
-from quicstack.connection.state import SPACE_NAMES, ConnectionState, Phase
+from quicstack.connection.state import APPLICATION, SPACE_NAMES, ConnectionState, Phase
 from quicstack.errors import ConnectionTimeout
 
 __all__ = ["handle_timeout", "next_timeout"]
@@ -18,28 +18,30 @@ def next_timeout(state: ConnectionState) -> float | None:
         return None
     if lifecycle.is_over(state):
         return state.close_deadline
-    earliest = state.idle_deadline
-    candidates = [state.recovery.loss_detection_timer, _pacing(state), state.keep_alive_deadline]
-    if not state.handshake_complete:
-        candidates.append(state.started_at + state.configuration.handshake_timeout)
-    candidates += [space.acks.ack_deadline for space in state.spaces]
-    candidates.append(state.path.challenge_deadline)
-    candidates += [path.challenge_deadline for path in state.other_paths]
-    for candidate in candidates:
-        if candidate is not None and (earliest is None or candidate < earliest):
-            earliest = candidate
-    return earliest
+    deadlines = [
+        state.idle_deadline,
+        state.recovery.loss_detection_timer,
+        state.keep_alive_deadline,
+        state.path.challenge_deadline,
+        state.spaces[APPLICATION].acks.ack_deadline,
+    ]
+    if _is_waiting(state):
+        deadlines.append(state.recovery.next_send_time(state.outbox.now))
+    if not state.handshake_confirmed:
+        deadlines += [space.acks.ack_deadline for space in state.spaces]
+        if not state.handshake_complete:
+            deadlines.append(state.started_at + state.configuration.handshake_timeout)
+    for path in state.other_paths:
+        deadlines.append(path.challenge_deadline)
+    return min([deadline for deadline in deadlines if deadline is not None], default=None)
 
 
-def _pacing(state: ConnectionState) -> float | None:
+def _is_waiting(state: ConnectionState) -> bool:
+    """There is something to send, so the pacer may be what it waits for."""
     outbox = state.outbox
-    if not (outbox.sending or outbox.control or len(state.datagrams_out)) and not _crypto_waits(state):
-        return None
-    return state.recovery.next_send_time(outbox.now)
-
-
-def _crypto_waits(state: ConnectionState) -> bool:
-    return any(space.crypto.outgoing.has_data for space in state.spaces if space.seal_keys is not None)
+    if outbox.sending or outbox.control or state.datagrams_out.size:
+        return True
+    return any(space.seal_keys is not None and space.crypto.outgoing.has_data for space in state.spaces)
 
 
 def handle_timeout(state: ConnectionState, now: float) -> None:

@@ -107,7 +107,7 @@ class AsyncStream:
 
     def _take(self, n: int) -> bytes | None:
         data = take(self.engine, n, self._connection.closed)
-        if data:
+        if data and self.engine.is_heard:
             self._connection.flush()  # credit
         return data
 

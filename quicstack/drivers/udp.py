@@ -43,6 +43,7 @@ _SO_SNDBUFFORCE: Final = constant("SO_SNDBUFFORCE", 32)
 _IP_RECVERR: Final = constant("IP_RECVERR", 11)
 _IPV6_RECVERR: Final = constant("IPV6_RECVERR", 25)
 _MSG_ERRQUEUE: Final = constant("MSG_ERRQUEUE", 0x2000)
+_MSG_TRUNC: Final = int(socket.MSG_TRUNC)  # the enumeration's own & costs as much as the system call
 _ORIGIN_ICMP: Final = (2, 3)  # SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6
 _PMTUDISC_PROBE: Final = 3
 
@@ -266,7 +267,7 @@ class UdpSocket:
         stats.trains_received += 1
         stats.bytes_received += len(data)
         segment_size, ecn, info = self._reader.read(items)
-        if flags & socket.MSG_TRUNC:
+        if flags & _MSG_TRUNC:
             stats.truncated += 1
             data = b""
         last_remote, last_info, path = self._last

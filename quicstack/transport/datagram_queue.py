@@ -19,6 +19,7 @@ class DatagramQueue:
         self._items: deque[bytes] = deque()
         self._limit = limit
         self.size = 0
+        """Bytes held, each entry with its overhead: 0 only when there are none."""
         self.dropped = 0
 
     def __len__(self) -> int:

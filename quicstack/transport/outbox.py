@@ -45,7 +45,7 @@ class Outbox:
     """Filled from below, emptied by ``connection/send`` and by the application."""
 
     __slots__ = (
-        "bell", "closed", "control", "datagrams", "is_client", "max_data", "now", "ready", "reset_stream_at",
+        "bell", "closed", "control", "datagrams", "drained", "is_client", "max_data", "now", "ready", "reset_stream_at",
         "ring_for", "rung", "sending", "smoothed_rtt", "state_changed", "streams_allowed", "touched",
     )  # fmt: skip
 
@@ -65,6 +65,8 @@ class Outbox:
         self.bell = bell
         self.ring_for = ring_for
         self.rung = False
+        self.drained = False
+        """The train just built took all there was: asking for another one would be in vain."""
         self.now = 0.0
         self.smoothed_rtt = 0.333
         self.reset_stream_at = False

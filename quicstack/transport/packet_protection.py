@@ -116,11 +116,11 @@ class PacketKeys:
         self.packets += 1
         body = self._seal((self.iv ^ packet_number).to_bytes(12, "big"), payload, header)
         offset = _FULL_PN - pn_length
-        mask = self.masks(body[offset : offset + SAMPLE_LENGTH])
-        first = header[0] ^ (mask[0] & (0x0F if header[0] & 0x80 else 0x1F))
-        pn_offset = len(header) - pn_length
-        number = bytes(a ^ b for a, b in zip(header[pn_offset:], mask[1:], strict=False))
-        return bytes((first,)) + header[1:pn_offset] + number + body
+        mask = int.from_bytes(self.masks(body[offset : offset + SAMPLE_LENGTH])[:5], "big")
+        length = len(header)
+        first = mask >> 32 & (0x0F if header[0] & 0x80 else 0x1F)
+        protection = first << 8 * (length - 1) | (mask & 0xFFFF_FFFF) >> 8 * offset
+        return (int.from_bytes(header, "big") ^ protection).to_bytes(length, "big") + body
 
     def seal_train(  # hot path: benchmarks/engine.py
         self, prefix: bytes, pn_length: int, packet_number: int, payloads: list[bytes]
@@ -130,11 +130,14 @@ class PacketKeys:
         All but the last payload have the same length, as in every train. So what header protection touches, the first
         byte and the packet number, stands at the same place of each packet: five columns through the train.
         """
+        count = len(payloads)
+        pn_mask = (1 << 8 * pn_length) - 1
+        if count == 1:
+            header = prefix + (packet_number & pn_mask).to_bytes(pn_length, "big")
+            return self.seal(header, pn_length, packet_number, payloads[0])
         seal = self._seal
         iv = self.iv
-        count = len(payloads)
         self.packets += count
-        pn_mask = (1 << 8 * pn_length) - 1
         numbers = range(packet_number, packet_number + count)
         headers = [prefix + (number & pn_mask).to_bytes(pn_length, "big") for number in numbers]
         bodies = [
@@ -181,6 +184,8 @@ class PacketKeys:
         if not count or segment_size < sample + SAMPLE_LENGTH:
             return []
         masks = self.masks(b"".join([data[i + sample : i + sample + SAMPLE_LENGTH] for i in starts]))
+        if count == 1:
+            return [self._unmasked(data, 0, segment_size, data[0] ^ (masks[0] & 0x1F), masks[1:5], 1 + cid_length)]
         firsts = _xor(data[::segment_size][:count], masks[::16].translate(_SHORT_HEADER_BITS))
         pn_length = (firsts[0] & 3) + 1
         length = 1 + cid_length + pn_length

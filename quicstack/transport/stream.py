@@ -73,6 +73,11 @@ class Stream:
             raise StreamError(f"stream {self.id} is for receiving only", stream_id=self.id)
         return self.send
 
+    @property
+    def is_heard(self) -> bool:
+        """Its connection has asked to be served: somebody should see to it that it is."""
+        return self._outbox.rung
+
     def hold(self) -> None:
         """Count it as open though it may be finished, so that the peer gets no other in its place (§4.6)."""
         self.is_held = True
