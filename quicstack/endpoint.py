@@ -359,9 +359,8 @@ class Endpoint:
             if connection.handshake_complete:
                 self._handshakes.pop(connection, None)
         added, removed = connection.take_cid_changes()
-        for cid in added:
-            self._by_cid[cid] = connection
-            self._fresh_cids.discard(cid)
+        self._by_cid.update(dict.fromkeys(added, connection))
+        self._fresh_cids.difference_update(added)
         for cid in removed:
             self._by_cid.pop(cid, None)
         tokens = connection.take_reset_tokens()
