@@ -251,3 +251,14 @@ def test_the_response_to_a_small_challenge_proves_no_size() -> None:
     peer.sends(b"\x1b" + third, path=ELSEWHERE)
     assert not challenges(peer, ELSEWHERE, 5)
     assert peer.engine.path == ELSEWHERE
+
+
+@pytest.mark.conformance("T57")
+def test_a_response_that_answers_nothing() -> None:
+    """§8.2.3: wrong data, or right data of a path that is proven already, changes nothing and breaks nothing."""
+    peer = Peer()
+    peer.sends(b"\x1b" + bytes(8))
+    peer.sends(b"\x01" + bytes(1300), path=ELSEWHERE)
+    peer.sends(b"\x1b" + bytes(8), b"\x1b" + b"whatever", path=ELSEWHERE)
+    assert len(challenges(peer, ELSEWHERE, 8)) == 3
+    assert peer.engine.closed is None and peer.engine.path == TO_CLIENT

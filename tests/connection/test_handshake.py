@@ -77,16 +77,6 @@ def test_a_small_initial_makes_no_connection() -> None:
     assert not pair.from_server()
 
 
-@pytest.mark.parametrize("length", range(1, 8))
-def test_a_short_destination_cid_makes_no_connection(length: int) -> None:
-    """§7.2."""
-    pair = Pair()
-    state = pair.client._state
-    state.peer_cids.current.cid = bytes(length)
-    pair.to_server([train(long_packet(state, 0, b"\x01", pad_to=1200), TO_CLIENT)])
-    assert not pair.server_endpoint.connections
-
-
 @pytest.mark.conformance("T45")
 def test_amplification() -> None:
     """§8.1: three times what came, until the address is proven; probe timeouts included."""

@@ -31,7 +31,7 @@ def long_header(version: int, dcid: bytes, scid: bytes, first: int = 0xC0, size:
 def initial(dcid: bytes, scid: bytes) -> bytes:
     """A client's Initial of version 1 with a PING, under the right keys, whatever its connection IDs are."""
     keys = PacketKeys(INITIAL_SUITE, initial_secrets(VERSIONS[QUIC_V1], dcid)[0], VERSIONS[QUIC_V1])
-    payload = b"\x01" + bytes(1150)
+    payload = b"\x01" + bytes(1190)
     header = write_long_header(VERSIONS[QUIC_V1], PacketType.INITIAL, dcid, scid, b"", len(payload) + 16, 0, 4)
     return bytes(keys.seal(header, 4, 0, payload))
 
@@ -69,6 +69,35 @@ def test_long_connection_ids_of_version_1(dcid: int, scid: int, answered: bool) 
     pair.to_server([train(initial(bytes(range(dcid)), bytes(range(scid))))])
     assert bool(pair.from_server()) == answered
     assert bool(pair.server_endpoint.connections) == answered
+
+
+@pytest.mark.conformance("T33")
+@pytest.mark.parametrize("length", range(9))
+def test_a_first_destination_that_is_too_short(length: int) -> None:
+    """§7.2, §5.2.2: eight bytes at least, or the Initial is dropped although its keys are right."""
+    pair = Pair()
+    pair.to_server([train(initial(bytes(range(length)), b"client's"))])
+    assert bool(pair.from_server()) == bool(pair.server_endpoint.connections) == (length >= 8)
+
+
+@pytest.mark.conformance("T33", "T36")
+def test_how_a_client_begins() -> None:
+    """§7.2: eight unpredictable bytes or more, and the same two connection IDs until the server has spoken."""
+    first = set()
+    for seed in range(5):
+        pair = Pair(seed=seed)
+        headers = []
+        for _ in range(6):
+            headers += [read_long_header(sent.data, 0, VERSIONS[QUIC_V1]) for sent in pair.from_client()]
+            deadline = pair.client_endpoint.next_timeout()
+            assert deadline is not None
+            pair.now = max(pair.now, deadline)
+            pair.client_endpoint.handle_timeout(pair.now)
+        assert len(headers) >= 4
+        ((dcid, scid),) = {(header.dcid, header.scid) for header in headers}
+        assert len(dcid) >= 8 and dcid != scid
+        first.add(dcid)
+    assert len(first) == 5
 
 
 @pytest.mark.conformance("I02", "T28")
