@@ -62,6 +62,10 @@ SEND_ERRORS: Final = {
     errno.EMSGSIZE: SendError.TOO_BIG,
     errno.ECONNREFUSED: SendError.REFUSED,
 }
+_TOLD_LATE: Final = frozenset({errno.ECONNREFUSED, errno.EMSGSIZE})
+"""What an ICMP message says of an older datagram, and this one was not sent for it. Anybody can forge one (RFC 9000
+§14.2.1), so only an error that stays is about this datagram."""
+ATTEMPTS: Final = 3
 _LOST_ON_THE_WAY: Final = frozenset({errno.ENOBUFS, errno.ENOMEM})
 """The host's own queue dropped it: to the peer that is loss like any other."""
 
@@ -378,13 +382,14 @@ class UdpSocket:
         elif error.errno in _LOST_ON_THE_WAY:
             stats.dropped_locally += 1
             return None
-        elif error.errno == errno.ECONNREFUSED:
-            # An older datagram was refused, and this one was not sent for it.
-            with contextlib.suppress(OSError):
-                self._transmit(train)
-                stats.trains_sent += 1
-                stats.bytes_sent += len(train.data)
-                return None
+        elif error.errno in _TOLD_LATE:
+            for _ in range(ATTEMPTS):
+                with contextlib.suppress(OSError):
+                    self._transmit(train)
+                    stats.trains_sent += 1
+                    stats.bytes_sent += len(train.data)
+                    return None
+                self._read_error_queue()
         stats.send_errors += 1
         return SEND_ERRORS.get(error.errno or 0, SendError.UNREACHABLE)
 

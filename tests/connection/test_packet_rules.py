@@ -184,6 +184,7 @@ def test_packets_too_short_for_a_sample(size: int, opens: bool) -> None:
 # -- packets -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("T106")
 def test_packets_are_no_larger_than_the_peer_takes() -> None:
     """§14.2, §18.2: max_udp_payload_size limits us once we know it."""
     pair = Pair(client={"max_datagram_size": 1400}, server={"max_udp_payload_size": 1250, "max_datagram_size": 1400})
