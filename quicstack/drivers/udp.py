@@ -65,7 +65,6 @@ SEND_ERRORS: Final = {
 _TOLD_LATE: Final = frozenset({errno.ECONNREFUSED, errno.EMSGSIZE})
 """What an ICMP message says of an older datagram, and this one was not sent for it. Anybody can forge one (RFC 9000
 §14.2.1), so only an error that stays is about this datagram."""
-ATTEMPTS: Final = 3
 _LOST_ON_THE_WAY: Final = frozenset({errno.ENOBUFS, errno.ENOMEM})
 """The host's own queue dropped it: to the peer that is loss like any other."""
 
@@ -383,7 +382,7 @@ class UdpSocket:
             stats.dropped_locally += 1
             return None
         elif error.errno in _TOLD_LATE:
-            for _ in range(ATTEMPTS):
+            for _ in range(3):
                 with contextlib.suppress(OSError):
                     self._transmit(train)
                     stats.trains_sent += 1
