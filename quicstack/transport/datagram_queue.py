@@ -16,7 +16,7 @@ class DatagramQueue:
     """What an entry costs beside its bytes, so that empty datagrams are bounded too."""
 
     def __init__(self, limit: int) -> None:
-        self._items: deque[bytes] = deque()
+        self._items: deque[bytes] | tuple[()] = ()  # an empty deque takes 700 bytes of every connection
         self._limit = limit
         self.size = 0
         """Bytes held, each entry with its overhead: 0 only when there are none."""
@@ -35,6 +35,8 @@ class DatagramQueue:
             while self._items and self.size + cost > self._limit:
                 self.pop()
                 self.dropped += 1
+        if not self._items:
+            self._items = deque()
         self._items.append(data)
         self.size += cost
         return True
@@ -43,10 +45,12 @@ class DatagramQueue:
         return self._items[0] if self._items else None
 
     def pop(self) -> bytes:
+        if not self._items:
+            raise IndexError("the queue is empty")
         data = self._items.popleft()
         self.size -= len(data) + self.OVERHEAD
         return data
 
     def clear(self) -> None:
-        self._items.clear()
+        self._items = ()
         self.size = 0
