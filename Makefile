@@ -23,7 +23,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-lowest lint format bench mutants properties fuzz soak docs peers wheel clean
+.PHONY: help demo test test-fast test-lowest lint format bench interop mutants properties fuzz soak docs peers wheel clean
 
 help:
 	@echo 'make demo         run a WebTransport server and a page that talks to it (real sockets)'
@@ -33,6 +33,7 @@ help:
 	@echo 'make lint         ruff format --check, ruff check, mypy --strict'
 	@echo 'make format       let ruff rewrite the files'
 	@echo 'make bench        bulk transfer over loopback, against aioquic'
+	@echo 'make interop      the cases of the QUIC interop runner with every peer here; writes docs/interop.md'
 	@echo 'make mutants      change the source in small ways and see whether the tests notice; two hours at most'
 	@echo 'make properties   EXAMPLES plays of applications, networks and clocks over pairs of endpoints; 5000 take minutes'
 	@echo 'make fuzz         SECONDS of coverage-guided fuzzing for each target; writes docs/fuzzing.md'
@@ -105,6 +106,11 @@ fuzz: $(VENV)/.installed-dev
 soak: $(VENV)/.installed-dev
 	$(BIN)/python tests/soak/soak.py $(ARGS)
 
+# ARGS='--peers aioquic --cases retry,v2 --merge' plays a part again and keeps the rest.
+interop: $(VENV)/.installed-dev
+	@$(MAKE) --no-print-directory peers || true
+	$(BIN)/python -m interop.run --report docs/interop.md $(ARGS)
+
 docs: $(BIN)/python
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/conformance.py
@@ -116,5 +122,5 @@ wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m pip --disable-pip-version-check --quiet wheel --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf .venv .venv-* .fuzz build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* interop-logs .fuzz build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -57,7 +57,10 @@ class Configuration:
     alpn_protocols: tuple[str, ...]
     """Application protocols, best first (RFC 7301). QUIC has no connection without one."""
     versions: tuple[int, ...] = (QUIC_V1,)
-    """Versions spoken, best first; a client starts with the first."""
+    """Versions spoken, best first; a client starts with the first, or with ``original_version``."""
+    original_version: int | None = None
+    """Client: the version of its first packets where that is not the best (RFC 9368 §2): a server that knows no better
+    one answers at once, the others change to what both prefer."""
 
     # TLS (RFC 8446, RFC 9001)
     server_name: str | None = None
@@ -169,6 +172,8 @@ class Configuration:
         unknown = [version for version in self.versions if version not in VERSIONS]
         if unknown or not self.versions:
             raise ConfigurationError(f"versions: {[hex(v) for v in self.versions]} are not all spoken here")
+        if self.original_version is not None and self.original_version not in self.versions:
+            raise ConfigurationError(f"original_version {self.original_version:#x} is not among the versions")
         self._between("max_udp_payload_size", 1200, MAX_SEND_PAYLOAD)
         self._between("max_datagram_size", 1200, MAX_DATAGRAM_SIZE)
         if self.max_probed_datagram_size is not None:
@@ -197,6 +202,11 @@ class Configuration:
         if self.handshake_timeout <= 0:
             raise ConfigurationError(f"handshake_timeout is {self.handshake_timeout}, expected more than 0")
         self.tls_settings()
+
+    @property
+    def first_version(self) -> int:
+        """What a client's first packets have."""
+        return self.versions[0] if self.original_version is None else self.original_version
 
     def _between(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)

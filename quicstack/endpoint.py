@@ -108,7 +108,7 @@ class Endpoint:
             peer_cid=dcid,
             local_cid=self._new_cid(configuration),
             reset_key=self._reset_key,
-            version=configuration.versions[0],
+            version=configuration.first_version,
             budget=self._budget,
             new_cid=lambda: self._new_cid(configuration),
         )

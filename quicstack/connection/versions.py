@@ -79,7 +79,7 @@ def negotiate(state: ConnectionState, parameters: TransportParameters) -> None:
 def _check_server(state: ConnectionState, information: tuple[int, ...] | None) -> None:
     current = state.version.value
     if information is None:
-        changed = current != state.configuration.versions[0]
+        changed = current != state.configuration.first_version
         if changed and not (state.refused_version is not None and current == QUIC_V1):  # §8: then it is {v1}
             raise _error("the version has changed, and the server sent no version_information")
         return

@@ -8,7 +8,7 @@ import pytest
 from peer import TO_SERVER, Pair
 
 from quicstack.connection import handshake
-from quicstack.errors import ConnectionClosed, TransportError, TransportErrorCode
+from quicstack.errors import ConfigurationError, ConnectionClosed, TransportError, TransportErrorCode
 from quicstack.train import Train
 from quicstack.wire.packet import write_version_negotiation
 from quicstack.wire.transport_parameters import TransportParameters, read_transport_parameters
@@ -54,6 +54,26 @@ def test_compatible(client: tuple[int, ...], server: tuple[int, ...], retry: str
     for connection in (pair.client, pair.server):
         assert connection.peer_transport_parameters is not None
         assert connection.peer_transport_parameters.version_information is not None
+
+
+@pytest.mark.parametrize(("server", "spoken"), [(BOTH, QUIC_V1), (BACK, QUIC_V2), ((QUIC_V1,), QUIC_V1)])
+def test_a_client_that_begins_with_less_than_the_best(server: tuple[int, ...], spoken: int) -> None:
+    """RFC 9368 §2: the server reads what the client would rather speak; one without version 2 answers at once."""
+    pair = Pair(client={"versions": BACK, "original_version": QUIC_V1}, server={"versions": server})
+    first = pair.from_client()
+    assert version_of(first[0]) == QUIC_V1
+    pair.to_server(first)
+    information = pair.server.peer_transport_parameters
+    assert information is not None and information.version_information is not None
+    chosen, *available = information.version_information
+    assert chosen == QUIC_V1 and tuple(version for version in available if version in BOTH) == BACK
+    pair.exchange()
+    assert pair.client.handshake_confirmed and pair.client.version == pair.server.version == spoken
+
+
+def test_the_first_version_is_one_that_is_spoken() -> None:
+    with pytest.raises(ConfigurationError, match="original_version"):
+        Pair(client={"versions": (QUIC_V2,), "original_version": QUIC_V1})
 
 
 def test_incompatible() -> None:

@@ -1,4 +1,4 @@
-"""Virtual environments for peers that cannot share ours: they pin older libraries, or need a newer Python.
+"""Environments for peers that cannot share ours: they pin older libraries, need a newer Python, or are not in Python.
 
 ``make peers`` runs this file; tests ask :func:`program` for a peer and skip with what it says when it is not there.
 """
@@ -27,6 +27,10 @@ PEERS = {
     "pywebtransport-new": Peer(("pywebtransport==0.21.1",), (3, 12)),
     "deno": Peer(("deno==2.9.8",), (3, 11)),
 }
+
+
+NODE_PEERS = {"quiche": "@matrixai/quic@2.0.9"}
+"""Packages of npm, each with a native library that was built for this machine's kind."""
 
 
 def program(peer: str, name: str = "python") -> str:
@@ -76,6 +80,29 @@ def install(name: str, peer: Peer) -> bool:
     return True
 
 
+def install_with_npm(name: str, package: str) -> bool:
+    """The same for a package of npm. Its scripts do not run: it comes built."""
+    folder = HOME / name
+    stamp = folder / "installed"
+    if stamp.exists() and stamp.read_text() == package:
+        return True
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        print(f"{name} needs Node.js and npm, and they were not found: apt-get install nodejs npm")
+        return False
+    print(f"Installing {package} into {folder}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "package.json").write_text("{}\n")
+    command = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", package]
+    if subprocess.run(command, cwd=folder).returncode != 0:
+        print(f"{name} could not be installed; its tests will be skipped and say so")
+        return False
+    stamp.write_text(package)
+    return True
+
+
 if __name__ == "__main__":
     usable = [install(name, peer) for name, peer in PEERS.items()]
+    usable += [install_with_npm(name, package) for name, package in NODE_PEERS.items()]
     sys.exit(not all(usable))
