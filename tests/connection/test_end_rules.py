@@ -188,6 +188,7 @@ def test_a_wrong_path_response_is_ignored() -> None:
     assert peer.engine.closed is None
 
 
+@pytest.mark.conformance("T60")
 def test_a_server_keeps_its_address_in_the_handshake() -> None:
     """§9: packets from elsewhere before the handshake is complete go nowhere."""
     pair = Pair()

@@ -220,6 +220,7 @@ def test_limits_never_shrink() -> None:
     assert peer.engine.can_open_stream()
 
 
+@pytest.mark.conformance("T56")
 def test_a_challenge_is_answered_in_a_full_datagram() -> None:
     """§8.2.2."""
     peer = Peer()
