@@ -12,7 +12,7 @@ from quicstack.connection import handshake
 from quicstack.connection.paths import lower_size
 from quicstack.connection.state import ConnectionState
 from quicstack.endpoint import Endpoint
-from quicstack.errors import ConnectionClosed, TransportErrorCode
+from quicstack.errors import TransportErrorCode
 from quicstack.tls.groups import available_groups
 from quicstack.train import Path, Train
 from quicstack.transport.packet_protection import INITIAL_SUITE, PacketKeys, initial_secrets
@@ -393,15 +393,3 @@ def test_initials_whose_lengths_lie(case: str, retry: str) -> None:
     assert all(len(answer.data) <= 1200 for answer in pair.from_server())
     pair.exchange()
     assert pair.client.handshake_confirmed
-
-
-def test_a_close_that_somebody_forged_is_told_apart() -> None:
-    """RFC 9000 §21.2: on the path, before the handshake is done, nobody can be told from the server."""
-    pair = Pair()
-    flight = pair.from_client()
-    pair.to_server(flight)
-    server_cid, local = pair.server.local_cids[0], pair.client._state.local_cids.first
-    close = forged_initial(local, server_cid, pair.client.original_dcid, FORGED["close"], from_server=True)
-    pair.to_client([train(close, TO_SERVER)])
-    error = pair.client.closed
-    assert isinstance(error, ConnectionClosed) and error.by_peer
