@@ -262,10 +262,10 @@ class Endpoint:
             return
         self.counters.datagrams_dropped += 1
         # §17.3.1: without the fixed bit this is no packet of QUIC, unless we told peers to leave it out (RFC 9287 §3)
-        if self._server and (train.data[0] & FIXED_BIT or self.configuration.grease):
-            cid = train.data[1 : 1 + self._cid_length]
-            if self._stateless.reset(train, cid, self._reset_key):
-                self.counters.stateless_resets_sent += 1
+        head = train.data[: 1 + self._cid_length]
+        may_be_packet = any(head) and bool(head[0] & FIXED_BIT or self.configuration.grease)
+        if self._server and may_be_packet and self._stateless.reset(train, head[1:], self._reset_key):
+            self.counters.stateless_resets_sent += 1
 
     def _is_reset(self, train: Train, now: float) -> bool:
         """§10.3.1: a datagram of no connection may be a stateless reset, with any first byte."""

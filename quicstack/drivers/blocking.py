@@ -114,6 +114,8 @@ class SelectDriver:
                 self.accepted.append(connection)
             if engine.terminated:
                 del self.connections[engine]
+                if connection in self.accepted:  # or those that come and go would pile up where nobody accepts them
+                    self.accepted.remove(connection)
 
     def finish(self) -> None:
         if not self.is_finished:

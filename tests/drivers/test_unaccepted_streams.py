@@ -72,3 +72,21 @@ def test_the_same_without_a_loop(pair: Any) -> None:
             refused.set()
             thread.join(20)
     assert accepted == [2, 6, 10, 14]
+
+
+@pytest.mark.attack("CVE-2026-44433")
+def test_connections_that_nobody_accepts_are_forgotten_when_they_are_over(pair: Any) -> None:
+    with listen("127.0.0.1", 0, configuration=pair.server) as server:
+        driver = server._driver
+        accepted = driver.endpoint.counters
+
+        def all_over() -> bool | None:
+            return (accepted.connections_accepted == 3 and not driver.connections) or None
+
+        thread = threading.Thread(target=driver.until, args=(all_over, 20))
+        thread.start()
+        for _ in range(3):
+            with blocking.connect("127.0.0.1", server.address[1], configuration=pair.client, timeout=20) as client:
+                client.until(lambda client=client: client.engine.handshake_confirmed or None, 20)
+        thread.join(20)
+        assert not driver.connections and not driver.accepted
