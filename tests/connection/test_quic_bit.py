@@ -6,7 +6,17 @@ import random
 from dataclasses import replace
 
 import pytest
-from peer import INITIAL, TO_SERVER, Pair, Peer, client_configuration, long_packet, opens_long
+from peer import (
+    INITIAL,
+    TO_SERVER,
+    Pair,
+    Peer,
+    client_configuration,
+    environment,
+    long_packet,
+    opens_long,
+    server_configuration,
+)
 
 from quicstack.connection import handshake
 from quicstack.endpoint import Endpoint
@@ -191,6 +201,23 @@ def test_the_client_and_its_token(how: str, clears: bool) -> None:
     pair.to_server(sent)
     pair.exchange()
     assert pair.client.handshake_confirmed
+
+
+@pytest.mark.conformance("B04")
+def test_a_server_that_was_configured_anew() -> None:
+    """§3.1: the token allowed it until the server's parameters came, which do not."""
+    pair = World()
+    pair.finish()
+    settings = server_configuration(grease=False, token_key=bytes(32))
+    pair.server_endpoint = Endpoint(settings, environment=environment(9), server=True)
+    pair.connect()
+    state = pair.client._state
+    assert state.may_clear_quic_bit
+    state.coins = 2 * HEADS - 1  # it happens to set the bit, so the server answers
+    pair.to_server(pair.from_client())
+    pair.to_client(pair.from_server())
+    assert pair.client.handshake_complete
+    assert pair.round()[0] == {True}
 
 
 @pytest.mark.conformance("B04a")

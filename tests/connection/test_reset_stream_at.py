@@ -190,7 +190,7 @@ def test_a_final_size_without_credit(limits: tuple[int, int]) -> None:
     assert peer.closed_with() is None
 
 
-@pytest.mark.conformance("A06")
+@pytest.mark.conformance("A06", "T158")
 def test_not_announced() -> None:
     """RFC 9000 §12.4: then it is an unknown frame."""
     peer = Peer(reset_stream_at=False)
@@ -356,6 +356,7 @@ def test_after_fin() -> None:
     assert {bytes(fields["data"]) for fields in again} == {b"header"}  # type: ignore[call-overload]
 
 
+@pytest.mark.conformance("T158")
 def test_a_peer_that_does_not_know_it() -> None:
     """RESET_STREAM then, once the beginning is acknowledged."""
     pair = Pair(client={"reset_stream_at": False})

@@ -68,6 +68,16 @@ def test_only_the_newest_packet_counts() -> None:
     assert heard(peer) == 0
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_newest_packet_of_a_train(order: tuple[int, int]) -> None:
+    peer = spinning()
+    first = peer.state.spaces[2].next_packet_number
+    packets = [peer.packet(PING, number=first + n, first_byte=0x40 | (SPIN_BIT if n else 0))[0] for n in (0, 1)]
+    data = b"".join(packets[n] for n in order)
+    peer.endpoint.receive(Train(data, len(packets[0]), peer.path), peer.now)
+    assert heard(peer) == SPIN_BIT
+
+
 @pytest.mark.conformance("T118")
 @pytest.mark.parametrize("spin_bit", [True, False])
 def test_one_connection_id_in_sixteen_does_not_take_part(spin_bit: bool) -> None:
