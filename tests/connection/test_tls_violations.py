@@ -10,10 +10,11 @@ import pytest
 from peer import HANDSHAKE, INITIAL, TO_SERVER, Pair, long_packet, opens_long
 
 from quicstack.errors import ConnectionClosed
-from quicstack.tls.extensions import ExtensionType
+from quicstack.tls.extensions import ExtensionType, write_key_share_entry
 from quicstack.tls.groups import SECP256R1, SECP384R1, X25519
 from quicstack.tls.messages import (
     HELLO_RETRY_REQUEST_RANDOM,
+    Certificate,
     CertificateVerify,
     ClientHello,
     EncryptedExtensions,
@@ -37,7 +38,7 @@ READERS: dict[int, Any] = {
 Change = Callable[[bytes], bytes]
 
 UNEXPECTED_MESSAGE, ILLEGAL_PARAMETER, DECODE_ERROR = 0x10A, 0x12F, 0x132
-DECRYPT_ERROR, UNSUPPORTED_EXTENSION = 0x133, 0x16E
+DECRYPT_ERROR, MISSING_EXTENSION, UNSUPPORTED_EXTENSION = 0x133, 0x16D, 0x16E
 
 
 def messages(data: bytes) -> Iterator[bytes]:
@@ -107,6 +108,19 @@ def doubled(key: int) -> Change:
         return handshake_message(message[0], head + (size + len(extra)).to_bytes(2, "big") + extra + block)
 
     return change
+
+
+def without(key: int) -> Change:
+    def change(message: bytes) -> bytes:
+        parsed = READERS[message[0]].read(message[4:])
+        rest = {known: value for known, value in parsed.extensions.items() if known != key}
+        return bytes(replace(parsed, extensions=rest).write())
+
+    return change
+
+
+def instead(message: bytes) -> Change:
+    return lambda _: message
 
 
 def cut(message: bytes) -> bytes:
@@ -182,6 +196,73 @@ def test_a_finished_that_does_not_match(side: Callable[[int, Change], int]) -> N
     assert side(T.FINISHED, lambda message: message[:-1] + bytes([message[-1] ^ 1])) == DECRYPT_ERROR
 
 
+ZERO_SHARE = write_key_share_entry(X25519, bytes(32))
+SHORT_SHARE = write_key_share_entry(X25519, bytes(31))
+OTHER_SHARE = write_key_share_entry(SECP256R1, b"\x04" + bytes(64))
+
+
+@pytest.mark.parametrize(
+    ("target", "change", "code"),
+    [
+        pytest.param(T.SERVER_HELLO, fields(cipher_suite=0x1305), ILLEGAL_PARAMETER,
+                     marks=pytest.mark.conformance("TLS01"), id="cipher suite not offered"),
+        pytest.param(T.SERVER_HELLO, extension(E.KEY_SHARE, OTHER_SHARE), ILLEGAL_PARAMETER,
+                     marks=pytest.mark.conformance("TLS01"), id="group not offered"),
+        pytest.param(T.SERVER_HELLO, fields(legacy_session_id_echo=b"x"), ILLEGAL_PARAMETER,
+                     marks=pytest.mark.conformance("TLS01a"), id="session ID"),
+        pytest.param(T.ENCRYPTED_EXTENSIONS, instead(Finished(bytes(32)).write()), UNEXPECTED_MESSAGE,
+                     marks=pytest.mark.conformance("TLS02a"), id="Finished first"),
+        pytest.param(T.CERTIFICATE_VERIFY, instead(Finished(bytes(32)).write()), UNEXPECTED_MESSAGE,
+                     marks=pytest.mark.conformance("TLS02a"), id="Finished before CertificateVerify"),
+        pytest.param(T.SERVER_HELLO, extension(E.KEY_SHARE, SHORT_SHARE), ILLEGAL_PARAMETER,
+                     marks=pytest.mark.conformance("TLS05"), id="short share"),
+        pytest.param(T.SERVER_HELLO, extension(E.KEY_SHARE, ZERO_SHARE), ILLEGAL_PARAMETER,
+                     marks=pytest.mark.conformance("TLS05"), id="zero share"),
+        pytest.param(T.COMPRESSED_CERTIFICATE, instead(Certificate(()).write()), DECODE_ERROR,
+                     marks=pytest.mark.conformance("TLS08"), id="empty Certificate"),
+        pytest.param(T.CERTIFICATE_VERIFY, fields(signature=bytes(64)), DECRYPT_ERROR,
+                     marks=pytest.mark.conformance("TLS09"), id="wrong signature"),
+        pytest.param(T.CERTIFICATE_VERIFY, fields(scheme=0x0401), ILLEGAL_PARAMETER,
+                     marks=pytest.mark.conformance("TLS09"), id="RSA-PKCS1"),
+        pytest.param(T.CERTIFICATE_VERIFY, fields(scheme=0x0203), ILLEGAL_PARAMETER,
+                     marks=pytest.mark.conformance("TLS09"), id="SHA-1"),
+    ],
+)  # fmt: skip
+def test_messages_of_a_server_that_make_no_sense(target: int, change: Change, code: int) -> None:
+    """RFC 8446 §4.1.3, §4.2.8, §4.4."""
+    assert by_server(target, change) == code
+
+
+def key_share(entry: bytes) -> Change:
+    return extension(E.KEY_SHARE, len(entry).to_bytes(2, "big") + entry)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        pytest.param(fields(legacy_compression_methods=b"\x01\x00"), ILLEGAL_PARAMETER,
+                     marks=pytest.mark.conformance("TLS01b"), id="compression"),
+        pytest.param(fields(legacy_compression_methods=b"\x00\x00"), ILLEGAL_PARAMETER,
+                     marks=pytest.mark.conformance("TLS01b"), id="no compression, twice"),
+        pytest.param(lambda message: message + message, UNEXPECTED_MESSAGE,
+                     marks=pytest.mark.conformance("TLS02a"), id="a second ClientHello"),
+        pytest.param(without(E.SIGNATURE_ALGORITHMS), MISSING_EXTENSION,
+                     marks=pytest.mark.conformance("TLS04a"), id="no signature_algorithms"),
+        pytest.param(without(E.SUPPORTED_GROUPS), MISSING_EXTENSION,
+                     marks=pytest.mark.conformance("TLS04a"), id="no supported_groups"),
+        pytest.param(without(E.KEY_SHARE), MISSING_EXTENSION,
+                     marks=pytest.mark.conformance("TLS04a"), id="no key_share"),
+        pytest.param(key_share(SHORT_SHARE), ILLEGAL_PARAMETER,
+                     marks=pytest.mark.conformance("TLS05"), id="short share"),
+        pytest.param(key_share(ZERO_SHARE), ILLEGAL_PARAMETER,
+                     marks=pytest.mark.conformance("TLS05"), id="zero share"),
+    ],
+)  # fmt: skip
+def test_messages_of_a_client_that_make_no_sense(change: Change, code: int) -> None:
+    """RFC 8446 §4.1.2, §4.2.8, §9.2."""
+    assert by_client(T.CLIENT_HELLO, change) == code
+
+
 def hello_retry_request(group: int | None) -> bytes:
     extensions = {E.SUPPORTED_VERSIONS: b"\x03\x04"}
     if group is not None:
@@ -189,30 +270,39 @@ def hello_retry_request(group: int | None) -> bytes:
     return ServerHello(HELLO_RETRY_REQUEST_RANDOM, 0x1301, dict(extensions)).write()
 
 
+def server_hello(share: bytes) -> bytes:
+    return ServerHello(bytes(32), 0x1301, {E.SUPPORTED_VERSIONS: b"\x03\x04", E.KEY_SHARE: share}).write()
+
+
 @pytest.mark.parametrize(
-    ("groups", "code"),
+    ("sent", "code"),
     [
-        pytest.param([SECP256R1, SECP256R1], UNEXPECTED_MESSAGE, marks=pytest.mark.conformance("TLS02"), id="a second"),
-        pytest.param([X25519], ILLEGAL_PARAMETER, marks=pytest.mark.conformance("TLS03"), id="a group with a share"),
-        pytest.param([SECP384R1], ILLEGAL_PARAMETER, marks=pytest.mark.conformance("TLS03"), id="a group not offered"),
-        pytest.param([None], ILLEGAL_PARAMETER, marks=pytest.mark.conformance("TLS03"), id="no change"),
+        pytest.param([hello_retry_request(SECP256R1)] * 2, UNEXPECTED_MESSAGE,
+                     marks=pytest.mark.conformance("TLS02"), id="a second"),
+        pytest.param([hello_retry_request(X25519)], ILLEGAL_PARAMETER,
+                     marks=pytest.mark.conformance("TLS03"), id="a group with a share"),
+        pytest.param([hello_retry_request(SECP384R1)], ILLEGAL_PARAMETER,
+                     marks=pytest.mark.conformance("TLS03"), id="a group not offered"),
+        pytest.param([hello_retry_request(None)], ILLEGAL_PARAMETER,
+                     marks=pytest.mark.conformance("TLS03"), id="no change"),
+        pytest.param([hello_retry_request(SECP256R1), server_hello(write_key_share_entry(X25519, bytes(31) + b"\x01"))],
+                     ILLEGAL_PARAMETER, marks=pytest.mark.conformance("TLS01"), id="another group afterwards"),
     ],
-)
-def test_hello_retry_requests_that_make_no_sense(groups: list[int | None], code: int) -> None:
+)  # fmt: skip
+def test_hello_retry_requests_that_make_no_sense(sent: list[bytes], code: int) -> None:
     """RFC 8446 §4.1.4, §4.2.8."""
     pair = Pair(client={"groups": (X25519, SECP256R1)})
     pair.to_server(pair.from_client())
     state = pair.server._state
     at = 0
     codes: list[object] = []
-    for number, group in enumerate(groups):
+    for number, message in enumerate(sent):
         assert not codes
-        message = hello_retry_request(group)
         data = long_packet(state, INITIAL, f.write_crypto(at, message), number=number)
         at += len(message)
         pair.to_client([Train(data, len(data), TO_SERVER)])
-        for sent in pair.from_client():
-            for _, frames in opens_long(state, sent.data):
+        for answer in pair.from_client():
+            for _, frames in opens_long(state, answer.data):
                 codes += [frame.fields["error_code"] for frame in frames if frame.name == "CONNECTION_CLOSE"]
     assert codes == [code]
 
