@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from quicstack.config import Configuration
@@ -176,7 +176,7 @@ class H3Server:
         assert self._server is not None
         return self._server
 
-    async def start(self, host: str, port: int, configuration: Configuration) -> None:
+    async def start(self, host: str | Sequence[str] | None, port: int, configuration: Configuration) -> None:
         """Bind and accept connections."""
         self._server = await aio.serve(host, port, configuration=configuration, on_connection=self._on_connection)
 
@@ -212,14 +212,17 @@ class H3Server:
 
 
 async def serve(
-    host: str,
+    host: str | Sequence[str] | None,
     port: int,
     handler: Handler,
     configuration: Configuration,
     *,
     settings: H3Settings | None = None,
 ) -> H3Server:
-    """Serve HTTP/3. ``configuration`` needs certificates and "h3" among its ``alpn_protocols``."""
+    """Serve HTTP/3 on one address, on several, or, with None, on all of this machine.
+
+    ``configuration`` needs certificates, and "h3" among its ``alpn_protocols``.
+    """
     server = H3Server(handler, settings)
     await server.start(host, port, configuration)
     return server

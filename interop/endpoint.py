@@ -126,10 +126,9 @@ async def run_server(surroundings: Surroundings) -> None:
     ending = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ending.set)
-    hosts: str | list[str] | None = surroundings.host.split() or None
+    hosts = surroundings.host.split() or None
     if surroundings.protocol == H3_ALPN:
-        host = surroundings.host or "::"
-        server: Any = await serve_h3(host, surroundings.port, _h3_handler(surroundings), configuration)
+        server: Any = await serve_h3(hosts, surroundings.port, _h3_handler(surroundings), configuration)
     else:
 
         async def answer(connection: AsyncConnection) -> None:

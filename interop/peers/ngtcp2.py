@@ -13,11 +13,12 @@ from interop.cases import ENDPOINT_CASES
 from interop.surroundings import UNSUPPORTED, Surroundings, Target
 
 CASES: Final = ENDPOINT_CASES - {"v2"}
+QUIETLY: Final = ("--quiet", "--handshake-timeout=60s")
 ONLY_CHACHA20: Final = "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+CHACHA20-POLY1305"
 
 
 def client(told: Surroundings, targets: list[Target], *options: str) -> list[str]:
-    command = ["gtlsclient", "--quiet", "--exit-on-all-streams-close", f"--download={told.downloads}", *options]
+    command = ["gtlsclient", *QUIETLY, "--exit-on-all-streams-close", f"--download={told.downloads}", *options]
     if told.case == "chacha20":
         command.append(f"--ciphers={ONLY_CHACHA20}")
     if told.case == "keyupdate":
@@ -27,7 +28,7 @@ def client(told: Surroundings, targets: list[Target], *options: str) -> list[str
 
 
 def server(told: Surroundings) -> list[str]:
-    command = ["gtlsserver", "--quiet", f"--htdocs={told.www}"]
+    command = ["gtlsserver", *QUIETLY, f"--htdocs={told.www}"]
     if told.case == "retry":
         command.append("--validate-addr")
     if told.case == "chacha20":

@@ -76,7 +76,7 @@ def _has_nothing(state: ConnectionState, space: PacketSpace) -> bool:
         or outbox.sending
         or state.datagrams_out.size
         or state.probes
-        or path.response is not None
+        or path.responses
         or (path.challenge is not None and path.challenge_deadline is None)
         or space.crypto.outgoing.has_data
     )
@@ -98,7 +98,7 @@ def _fill_application(
 ) -> int:
     """Path validation, control frames, datagrams, then stream data."""
     path = state.path
-    if path.response is not None or path.challenge is not None:
+    if path.responses or path.challenge is not None:
         room = fill_path_frames(state, path, room, out)
     control = state.outbox.control
     while control:
@@ -173,9 +173,8 @@ def _note_blocked(state: ConnectionState, stream: Stream) -> None:
 
 def fill_path_frames(state: ConnectionState, path: PathState, room: int, out: list[bytes]) -> int:
     """RFC 9000 §8.2: the answer to a challenge, and our own challenge."""
-    if path.response is not None and room >= 9:
-        out.append(b"\x1b" + path.response)
-        path.response = None
+    while path.responses and room >= 9:
+        out.append(b"\x1b" + path.responses.popleft())
         path.pad_next = True
         room -= 9
     if path.challenge is not None and path.challenge_deadline is None and room >= 9:

@@ -52,7 +52,7 @@ def next_train(state: ConnectionState, now: float) -> Train | None:
     if state.outbox.touched:
         state.streams.forget_finished()
     for path in state.other_paths:
-        if path.response is not None or (path.challenge is not None and path.challenge_deadline is None):
+        if path.responses or (path.challenge is not None and path.challenge_deadline is None):
             train = _probe_datagram(state, path, now)
             if train is not None:
                 return train

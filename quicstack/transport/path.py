@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 
@@ -11,10 +12,12 @@ from quicstack.transport.connection_ids import PeerConnectionId
 from quicstack.transport.path_mtu import PathMtu
 from quicstack.transport.spin_bit import SpinBit
 
-__all__ = ["MAX_CHALLENGES", "Migration", "MigrationOutcome", "PathState"]
+__all__ = ["MAX_CHALLENGES", "MAX_RESPONSES", "Migration", "MigrationOutcome", "PathState"]
 
 AMPLIFICATION = 3
 """RFC 9000 §8.1: bytes that may be sent for each byte received, until the address is validated."""
+MAX_RESPONSES = 4
+"""Answers that wait to be sent on a path; a peer that asks faster gets none for its oldest challenges."""
 MAX_CHALLENGES = 3
 """PATH_CHALLENGE frames sent before a path counts as failed (§8.2.4)."""
 
@@ -40,7 +43,7 @@ class PathState:
 
     __slots__ = ("address", "bytes_received", "bytes_sent", "challenge", "challenge_deadline",
                  "challenge_is_small", "challenges_sent", "cid", "left_at", "migration", "mtu", "outstanding",
-                 "pad_next", "recovery", "response", "spin", "validated", "wants_move")  # fmt: skip
+                 "pad_next", "recovery", "responses", "spin", "validated", "wants_move")  # fmt: skip
 
     def __init__(self, address: Path, mtu: PathMtu, *, validated: bool) -> None:
         self.address = address
@@ -69,8 +72,8 @@ class PathState:
         """The challenge that was answered went in a small datagram, for the limit, so it says nothing about size."""
         self.pad_next = False
         """The next packet proves the path and has to be full size (§8.2.1)."""
-        self.response: bytes | None = None
-        """Newest PATH_CHALLENGE to answer. Older ones are dropped: the peer sends another if it must (§8.2.2)."""
+        self.responses: deque[bytes] = deque(maxlen=MAX_RESPONSES)
+        """Challenges to answer, each once (§8.2.2). A peer may send several; of a flood the newest are kept."""
 
     def budget(self) -> int:
         """Bytes that the anti-amplification limit still allows; a large number on a validated path."""

@@ -16,7 +16,8 @@ from quicstack.train import Train
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="not here: socket options of Linux")
 
-HOST = "127.0.0.1"
+HOST = "127.77.0.1"
+"""An address that nobody else uses: the kernel believes such messages for ten minutes, and tells other programs."""
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_a_forged_packet_too_big(server: socket.socket, mtu: int) -> None:
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
     except PermissionError:
         pytest.skip("forging ICMP needs CAP_NET_RAW: run as root")
-    udp = UdpSocket.towards(server.getsockname())
+    udp = UdpSocket.towards(server.getsockname(), local_address=(HOST, 0))
     try:
         path = udp.path_to(server.getsockname())
         assert udp.send(Train(b"x" * 1200, 1200, path)) is None

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from h3.client import H3Client
 from h3.errors import H3ErrorCode, H3StreamError
-from h3.server import Reply, Request
+from h3.server import Reply, Request, serve
+from quicstack import CertificateStore, Configuration, Trust
+from quicstack.simulator import identity
 
 Serving = Callable[..., Any]
 
@@ -147,3 +150,17 @@ async def test_nothing_is_left_after_many_requests(serving: Serving) -> None:
         async with asyncio.timeout(10):
             while session._tasks or session.h3.h3.exchanges or client.session.h3.exchanges or client._senders:
                 await asyncio.sleep(0)
+
+
+async def test_several_addresses_at_once() -> None:
+
+    async def handler(request: Request) -> Reply:
+        return Reply(200, (), b"here")
+
+    configuration = Configuration(alpn_protocols=("h3",), certificates=CertificateStore(identity("localhost")))
+    async with await serve(["127.0.0.1", "127.0.0.2"], 0, handler, configuration) as server:
+        addresses = server.server.addresses
+        assert [host for host, _ in addresses] == ["127.0.0.1", "127.0.0.2"]
+        for host, port in addresses:
+            async with H3Client.connect(host, port, trust=Trust.insecure()) as client:
+                assert await (await client.get("/")).read() == b"here"
