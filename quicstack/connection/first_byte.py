@@ -25,4 +25,7 @@ def fixed_bit(state: ConnectionState) -> int:
 
 def free_bits(state: ConnectionState, path: PathState, dcid: bytes) -> int:
     """Both bits, for a train of 1-RTT packets to ``dcid`` on ``path``."""
-    return fixed_bit(state) | path.spin.value(dcid, state.configuration.spin_bit, state.environment.random)
+    spin = path.spin
+    if spin.cid != dcid:
+        spin.begin(dcid, state.configuration.spin_bit, state.environment.random)
+    return (fixed_bit(state) if state.may_clear_quic_bit else FIXED_BIT) | spin.value

@@ -17,25 +17,24 @@ DISABLED_IN = 16
 class SpinBit:
     """The spin value of a path, in its place in the first byte."""
 
-    __slots__ = ("_cid", "_largest", "_spins", "_value")
+    __slots__ = ("_largest", "_spins", "cid", "value")
 
     def __init__(self) -> None:
-        self._cid: bytes | None = None
+        self.cid: bytes | None = None
+        """The connection ID of the packets that carry ``value``."""
+        self.value = 0
         self._largest = -1
         self._spins = False
-        self._value = 0
 
-    def value(self, cid: bytes, allowed: bool, random: Callable[[int], bytes]) -> int:
-        """What packets to this connection ID carry now. A new ID begins at 0, at random where the bit is disabled."""
-        if cid != self._cid:
-            self._cid = cid
-            chance = random(1)[0]
-            self._spins = allowed and chance % DISABLED_IN != 0
-            self._value = 0 if self._spins else chance & SPIN_BIT
-        return self._value
+    def begin(self, cid: bytes, allowed: bool, random: Callable[[int], bytes]) -> None:
+        """Packets go to another connection ID now: begin at 0, or at random where the bit is disabled."""
+        self.cid = cid
+        chance = random(1)[0]
+        self._spins = allowed and chance % DISABLED_IN != 0
+        self.value = 0 if self._spins else chance & SPIN_BIT
 
     def on_packet(self, number: int, first_byte: int, is_client: bool) -> None:
         """A 1-RTT packet came: the server reflects the newest bit, the client turns it over."""
         if self._spins and number > self._largest:
             self._largest = number
-            self._value = (first_byte ^ SPIN_BIT if is_client else first_byte) & SPIN_BIT
+            self.value = (first_byte ^ SPIN_BIT if is_client else first_byte) & SPIN_BIT

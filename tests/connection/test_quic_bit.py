@@ -24,8 +24,9 @@ from quicstack.environment import Environment
 from quicstack.errors import TransportErrorCode
 from quicstack.train import Train
 from quicstack.transport.crypto_stream import CryptoStream
+from quicstack.transport.packet_protection import retry_integrity_tag
 from quicstack.wire import frame as f
-from quicstack.wire.packet import FIXED_BIT, LONG_HEADER, read_long_header
+from quicstack.wire.packet import FIXED_BIT, LONG_HEADER, read_long_header, write_retry
 from quicstack.wire.version import VERSIONS
 
 WEEK = 604_800
@@ -136,6 +137,20 @@ def test_short_headers_without_the_bit(plays: str, greases: bool) -> None:
     datagram, _ = peer.packet(b"\x01", first_byte=0x08)
     peer.delivers(datagram)  # the reserved bits are another matter
     assert peer.closed_with() == (TransportErrorCode.PROTOCOL_VIOLATION if greases else None)
+
+
+@pytest.mark.conformance("B02")
+@pytest.mark.parametrize("greases", [True, False])
+def test_a_retry_without_the_bit(greases: bool) -> None:
+    """§3.1 lets servers do that which have read the client's parameters."""
+    pair = World(client={"grease": greases})
+    pair.from_client()
+    state = pair.client._state
+    packet = write_retry(state.version, state.local_cids.first, b"retry me", b"token")
+    packet = bytes([packet[0] & ~FIXED_BIT]) + packet[1:]
+    datagram = packet + retry_integrity_tag(state.version, state.original_dcid, packet)
+    pair.to_client([Train(datagram, len(datagram), TO_SERVER)])
+    assert state.token == (b"token" if greases else b"")
 
 
 @pytest.mark.conformance("B03")
