@@ -68,6 +68,20 @@ def test_counts_that_fall_fail() -> None:
     assert ecn.on_ack(APPLICATION, 1, (4, 0, 1)) == (0, False)
 
 
+def test_a_count_that_falls_is_not_made_up_for_by_another() -> None:
+    ecn = after_testing()
+    ecn.on_ack(APPLICATION, 8, (8, 0, 0))
+    assert ecn.on_ack(APPLICATION, 1, (7, 0, 2)) == (0, False)
+    assert ecn.validation is EcnValidation.FAILED
+
+
+def test_after_a_failure_nothing_counts() -> None:
+    ecn = after_testing()
+    ecn.on_ack(APPLICATION, 1, None)
+    assert ecn.on_ack(APPLICATION, 1, (9, 0, 1)) == (0, False)
+    assert ecn.validation is EcnValidation.FAILED
+
+
 def test_spaces_count_separately() -> None:
     ecn = EcnState()
     for space in (Space.INITIAL, Space.HANDSHAKE, APPLICATION):

@@ -14,7 +14,7 @@ from quicstack.recovery.rtt import RttEstimator, kInitialRtt
 def test_before_any_sample() -> None:
     rtt = RttEstimator()
     assert (rtt.smoothed_rtt, rtt.rttvar) == (kInitialRtt, kInitialRtt / 2)
-    assert rtt.first_rtt_sample is None
+    assert (rtt.latest_rtt, rtt.min_rtt, rtt.first_rtt_sample) == (0.0, 0.0, None)
     assert rtt.pto == pytest.approx(0.999)  # §6.2.2: handshakes start with a PTO of one second
 
 
@@ -42,6 +42,13 @@ def test_ack_delay_is_subtracted() -> None:
     rtt.update(0.15, 0.03, now=2.0)  # adjusted 0.12
     assert rtt.smoothed_rtt == pytest.approx(0.875 * 0.1 + 0.125 * 0.12)
     assert rtt.rttvar == pytest.approx(0.75 * 0.05 + 0.25 * 0.02)
+
+
+def test_ack_delay_down_to_min_rtt_is_subtracted() -> None:
+    rtt = RttEstimator()
+    rtt.update(0.125, 0.0, now=1.0)
+    rtt.update(0.25, 0.125, now=2.0)
+    assert rtt.smoothed_rtt == 0.125
 
 
 @pytest.mark.conformance("R03")
