@@ -114,6 +114,37 @@ def unread_data() -> None:
     assert peer.closed_with() == TransportErrorCode.FLOW_CONTROL_ERROR
 
 
+def windows_that_grow() -> None:
+    received, streams = fast_reader(Peer(max_stream_window=1 << 20, max_connection_window=3 << 20))
+    assert received == 1 << 20 and streams <= 3 << 20
+
+
+def memory_of_all_windows() -> None:
+    peer = Peer(memory_budget=300_000)
+    budget = peer.endpoint._budget
+    stream, connection = fast_reader(peer)
+    assert stream - (1 << 18) + connection - (1 << 20) <= budget.used <= 300_000
+    peer.engine.close(now=peer.now)
+    assert budget.used == 0
+
+
+def fast_reader(peer: Peer) -> tuple[int, int]:
+    """The windows of a stream and of the connection, when all is read at once for long enough."""
+    peer.engine._state.recovery.rtt.smoothed_rtt = 10.0  # a reader as fast as can be
+    streams = peer.engine._state.streams
+    offset = 0
+    for _ in range(200):
+        size = streams.receive_window.limit - streams.receive_window.received
+        for _ in range(min(40, size // 1100)):
+            peer.sends(f.stream_header(0, offset, 1100, False) + bytes(1100))
+            offset += 1100
+        received = peer.engine.stream(0)
+        assert received is not None and received.receive is not None
+        received.read()
+        peer.hears()
+    return received.receive.window.size, streams.receive_window.size
+
+
 def acks() -> None:
     peer = Peer()
     for _ in range(300):
@@ -155,8 +186,8 @@ def crypto_ahead() -> None:
 CASES: dict[str, Callable[[], None]] = {
     fill.__name__: fill
     for fill in (
-        connections, connection_ids, used_tokens, tokens_of_servers, datagrams_to_send, streams, unread_data, acks,
-        closing_reasons, keys_in_the_log, crypto_ahead,
+        connections, connection_ids, used_tokens, tokens_of_servers, datagrams_to_send, streams, unread_data,
+        windows_that_grow, memory_of_all_windows, acks,        closing_reasons, keys_in_the_log, crypto_ahead,
     )
 }  # fmt: skip
 
