@@ -121,7 +121,6 @@ def test_counts_of_what_was_received(marks: bool) -> None:
     assert sent is not None and (sent.ecn == ECT0) is marks
 
 
-@pytest.mark.conformance("T102a")
 def test_no_marks_no_counts() -> None:
     """§13.4.1, §19.3: a plain ACK."""
     pair = Pair({"ecn": False}, {"ecn": False})
