@@ -328,7 +328,7 @@ def _short_codes(pair: Pair, datagram: bytes) -> list[object]:
         ),
         pytest.param(
             lambda finished: bytes.fromhex("05000000") + finished,
-            marks=pytest.mark.conformance("h3spec-33"),
+            marks=pytest.mark.conformance("h3spec-33", "C33"),
             id="EndOfEarlyData before Finished",
         ),
     ],
