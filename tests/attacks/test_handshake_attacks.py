@@ -247,17 +247,17 @@ def test_slow_handshakes_and_searches_for_the_mtu_end() -> None:
     pair = Pair(server={"handshake_timeout": 10.0})
     pair.to_server(pair.from_client())
     sent = 0
-    for _ in range(1100):
-        pair.now += 0.01
+    for _ in range(220):
+        pair.now += 0.05
         pair.server_endpoint.handle_timeout(pair.now)
         sent += len(pair.from_server())
     assert sent <= 40 and not pair.server_endpoint.connections
     peer = Peer(path_mtu_discovery=True, max_idle_timeout=0)
     lower_size(peer.engine._state)
     probes = 0
-    for _ in range(3600):
+    for _ in range(900):
         peer.engine.ping()
-        peer.pair.now += 1.0
+        peer.pair.now += 4.0
         peer.endpoint.handle_timeout(peer.now)
         numbers = []
         while (found := peer.endpoint.next_train(peer.now)) is not None:

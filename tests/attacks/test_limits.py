@@ -133,7 +133,7 @@ def fast_reader(peer: Peer) -> tuple[int, int]:
     peer.engine._state.recovery.rtt.smoothed_rtt = 10.0  # a reader as fast as can be
     streams = peer.engine._state.streams
     offset = 0
-    for _ in range(200):
+    for _ in range(100):
         size = streams.receive_window.limit - streams.receive_window.received
         for _ in range(min(40, size // 1100)):
             peer.sends(f.stream_header(0, offset, 1100, False) + bytes(1100))
@@ -143,6 +143,22 @@ def fast_reader(peer: Peer) -> tuple[int, int]:
         received.read()
         peer.hears()
     return received.receive.window.size, streams.receive_window.size
+
+
+def challenges() -> None:
+    peer = Peer()
+    moved, _ = peer.packet(b"\x01", bytes(1180))
+    elsewhere = Path(("203.0.113.9", 50000))
+    peer.delivers(moved, elsewhere)
+    sent = 0
+    for _ in range(2000):
+        peer.pair.now += 0.02
+        peer.endpoint.handle_timeout(peer.now)
+        while (train := peer.endpoint.next_train(peer.now)) is not None:
+            _, frames = peer.opens(train.data)
+            sent += train.path == elsewhere and any(frame.name == "PATH_CHALLENGE" for frame in frames)
+    assert sent == 3
+    assert peer.engine.path != elsewhere or peer.engine.closed is not None
 
 
 def acks() -> None:
@@ -187,7 +203,8 @@ CASES: dict[str, Callable[[], None]] = {
     fill.__name__: fill
     for fill in (
         connections, connection_ids, used_tokens, tokens_of_servers, datagrams_to_send, streams, unread_data,
-        windows_that_grow, memory_of_all_windows, acks,        closing_reasons, keys_in_the_log, crypto_ahead,
+        windows_that_grow, memory_of_all_windows, challenges, acks, closing_reasons,
+        keys_in_the_log, crypto_ahead,
     )
 }  # fmt: skip
 

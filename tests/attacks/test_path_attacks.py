@@ -103,7 +103,7 @@ def test_a_one_rtt_packet_and_a_reset_before_the_handshake() -> None:
     pair.to_server(last)
     server = pair.server
     pair.advance(60)
-    assert server not in pair.server_endpoint.connections
+    assert server not in pair.server_endpoint.connections and not pair.server_endpoint._by_cid
     pair.to_server(last)
     assert isinstance(server.closed, ConnectionClosed) and server.closed.by_peer
 
