@@ -27,6 +27,8 @@ class Implementation:
     is_h3_only: bool = False
     is_client: bool = True
     is_server: bool = True
+    binds_preferred_address: bool = False
+    """It has to listen itself at the address that it announces; others can be behind a NAT there."""
 
     @property
     def missing(self) -> str | None:
@@ -59,6 +61,7 @@ IMPLEMENTATIONS: Final = {
             ("gtlsclient", "gtlsserver"),
             "apt-get install ngtcp2-client ngtcp2-server",
             is_h3_only=True,
+            binds_preferred_address=True,
         ),
         Implementation(
             "caddy",

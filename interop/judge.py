@@ -192,7 +192,7 @@ def _lengths(datagram: Datagram) -> list[tuple[int, str]]:
 
 
 def _amplification(evidence: Evidence) -> Iterable[str]:
-    """RFC 9000 §8.1, until the server has a Handshake packet of the client in hand."""
+    """RFC 9000 §8.1, until the server has a Handshake packet of the client in hand, or the token of its Retry."""
     crypto = 0
     for datagram in evidence.from_server:
         if datagram.types and set(datagram.types) == {PacketType.HANDSHAKE}:
@@ -201,14 +201,16 @@ def _amplification(evidence: Evidence) -> Iterable[str]:
     if crypto < LEAST_CHAIN:
         yield f"{crypto} bytes of CRYPTO in Handshake packets: the chain is too short for this case"
     received = sent = 0
+    tokens: set[str] = set()
     servers = _servers(evidence.server)
     for datagram in evidence.server:
         if datagram.path[:2] in servers:
             sent += datagram.size
+            tokens.update(datagram.texts("quic.retry_token"))
             if sent >= TOLERATED_AMPLIFICATION * received:
                 yield f"the server sent {sent} bytes for {received} of a client that had proven nothing"
                 return
-        elif PacketType.HANDSHAKE in datagram.types:
+        elif PacketType.HANDSHAKE in datagram.types or tokens & set(datagram.texts("quic.token")):
             return
         else:
             received += datagram.size

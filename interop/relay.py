@@ -36,7 +36,12 @@ _ECN_MASK: Final = 3
 
 @dataclasses.dataclass(slots=True)
 class Plan:
-    """``fronts`` are where clients come, each with the server's address behind it."""
+    """``fronts`` are where clients come, each with the server's address behind it.
+
+    A server's port of 0 means the same address as the front's: a server that listens itself where it asks clients to
+    go. Both sockets are bound there, and that of the relay is connected to the client, so it hears the client alone
+    and the server everybody else.
+    """
 
     fronts: list[tuple[Address, Address]]
     folder: str
@@ -61,8 +66,9 @@ class Plan:
 class Port:
     """A UDP socket that reads and writes ECN marks."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, *, is_shared: bool = False) -> None:
         self.is_ipv6 = ":" in address[0]
+        self.is_shared = is_shared
         self.socket = socket.socket(socket.AF_INET6 if self.is_ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             self.socket.setsockopt(socket.SOL_SOCKET, option, 4 << 20)
@@ -71,6 +77,8 @@ class Port:
             self.socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVTCLASS, 1)
         else:
             self.socket.setsockopt(socket.IPPROTO_IP, _IP_RECVTOS, 1)
+        if is_shared:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(address)
         self.socket.setblocking(False)
         self.address: Address = self.socket.getsockname()[:2]
@@ -139,7 +147,7 @@ class Relay:
     def __init__(self, plan: Plan, client_capture: PcapWriter, server_capture: PcapWriter) -> None:
         chance = random.Random(plan.seed)
         self.faults = plan.faults
-        self.fronts = [(Port(front), server) for front, server in plan.fronts]
+        self.fronts = [_front(front, server) for front, server in plan.fronts]
         self.nat = Nat(self.fronts[0][0].address[0], changes_address=plan.faults.rebinds_address)
         self.up = Link(chance, plan.faults, delay=plan.delay, drops=plan.faults.drops_to_server)
         self.down = Link(chance, plan.faults, delay=plan.delay)
@@ -179,6 +187,9 @@ class Relay:
         for arrived, data, ecn, client in front.receive():
             if self.started is None:
                 self.started = arrived
+                for port, _ in self.fronts:
+                    if port.is_shared:
+                        port.socket.connect(client)
                 self.next_rebind = arrived + self.faults.first_rebind if self.faults.rebind_every else 0.0
             self.client_capture.add(arrived, client, front.address, ecn, data)
             at = self.up.enter(arrived, len(data) + header_size(client[0]))
@@ -213,6 +224,11 @@ class Relay:
         if client is not None and front is not None:
             self.client_capture.add(time.time(), front.address, client, ecn, data)
             front.send(data, ecn, client)
+
+
+def _front(address: Address, server: Address) -> tuple[Port, Address]:
+    port = Port(address, is_shared=not server[1])
+    return port, server if server[1] else port.address
 
 
 def main() -> None:

@@ -185,21 +185,32 @@ others play all but `http3` over HTTP/0.9, as in the runner."""
 
 
 def _table(results: Results) -> str:
+    """Three tables: our client, our server, and the peers without us."""
     pairs = results.pairs()
-    head = "| case | " + " | ".join(f"{client} → {server}" for client, server in pairs) + " |"
-    lines = ["## Results", "", head, "|---" * (len(pairs) + 1) + "|"]
-    for name in CASES:
-        cells = []
-        for pair in pairs:
-            result = results.get(*pair, name)
-            cells.append(_cell(results, result))
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines += [
+    lines = [
+        "## Results",
         "",
-        "Client → server. ✓ passed; ✕ failed; (✕) failed, and the peer fails it without us too, or it is known to",
-        "be the peer's; - one of the two says that it does not do this (exit status 127).",
+        "✓ passed; ✕ failed; (✕) failed, and the peer fails it without us too or is known to be the reason; - the peer",
+        "says that it does not do this (its endpoint exits with status 127); empty: not played.",
     ]
+    for title, chosen, name in (
+        ("Our client with their servers", [pair for pair in pairs if pair[0] == OURS.name], 1),
+        ("Their clients with our server", [pair for pair in pairs if pair[1] == OURS.name], 0),
+        ("Peers without us", [pair for pair in pairs if OURS.name not in pair], None),
+    ):
+        if not chosen:
+            continue
+        heads = [pair[name] if name is not None else _alone_title(pair) for pair in chosen]
+        lines += ["", f"### {title}", "", f"| case | {' | '.join(heads)} |"]
+        lines.append("|---" * (len(heads) + 1) + "|")
+        for case in CASES:
+            cells = [_cell(results, results.get(*pair, case)) for pair in chosen]
+            lines.append(f"| {case} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _alone_title(pair: tuple[str, str]) -> str:
+    return pair[0] if pair[0] == pair[1] else f"{pair[0]} → {pair[1]}"
 
 
 def _cell(results: Results, result: Result | None) -> str:

@@ -76,7 +76,7 @@ def perform(case: Case, client: Implementation, server: Implementation, folder: 
     run = Run(case, folder)
     started = time.monotonic()
     try:
-        with _relay(case, folder, seed) as stage:
+        with _relay(case, server, folder, seed) as stage:
             run.server_ports = [stage.server_port, *stage.front_ports]
             _perform(run, client, server, names, stage)
     except _Failed as failure:
@@ -124,11 +124,16 @@ def _perform(run: Run, client: Implementation, server: Implementation, names: li
 
 
 @contextmanager
-def _relay(case: Case, folder: Path, seed: int) -> Iterator[_Stage]:
+def _relay(case: Case, server: Implementation, folder: Path, seed: int) -> Iterator[_Stage]:
     host = "::1" if case.is_ipv6 else "127.0.0.1"
-    hosts = [host, "127.0.0.2"] if case.has_preferred_address else [host]
+    hosts = [host]
     server_port = _free_port(host)
-    fronts = [((host, 0), (one, server_port)) for one in hosts]
+    fronts = [((host, 0), (host, server_port))]
+    if case.has_preferred_address and server.binds_preferred_address:
+        fronts.append(((host, 0), (host, 0)))
+    elif case.has_preferred_address:
+        hosts.append("127.0.0.2")
+        fronts.append(((host, 0), (hosts[1], server_port)))
     plan = Plan(fronts=fronts, folder=str(folder), seed=seed, delay=case.delay, faults=case.faults)
     command = [sys.executable, "-m", "interop.relay", plan.to_json()]
     pipe = subprocess.PIPE

@@ -58,12 +58,12 @@ async function download(urls) {
     await writer.close();
     fs.writeFileSync(path.join(env.DOWNLOADS, path.basename(url.pathname)), await readAll(stream.readable));
   };
-  // The stream limit of the peer is the caller's business here, so a few at a time.
+  // A stream beyond the peer's limit is an error here that the connection does not recover from: so few at a time.
   const waiting = [...urls];
   const worker = async () => {
     while (waiting.length > 0) await fetch(waiting.shift());
   };
-  await Promise.all(Array.from({ length: Math.min(50, urls.length) }, worker));
+  await Promise.all(Array.from({ length: Math.min(20, urls.length) }, worker));
   await client.destroy({ force: true });
 }
 
