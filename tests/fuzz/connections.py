@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from random import Random
+from typing import Protocol
 
 from peer import TO_CLIENT, TO_SERVER, Pair, Peer, client_configuration, environment, long_packet, server_configuration
 from served import Http3
@@ -25,7 +26,7 @@ from quicstack.wire.frame import write_crypto
 from quicstack.wire.packet import write_version_negotiation
 from quicstack.wire.version import VERSIONS
 
-__all__ = ["CONNECTIONS"]
+__all__ = ["CONNECTIONS", "Web", "sound"]
 
 SIZE = 1200
 
@@ -202,12 +203,19 @@ def client_datagrams(data: bytes) -> None:
         drain(endpoint, 100.0)
 
 
-class Web:
-    """An HTTP/3 side under test, and a raw QUIC connection opposite."""
+class Ready(Protocol):
+    """What looks at a connection that has changed."""
 
-    def __init__(self, *, server: bool) -> None:
+    def ready(self, connection: Connection) -> None: ...
+
+
+class Web:
+    """A side under test with its application, and a QUIC connection opposite, raw unless it has one too."""
+
+    def __init__(self, *, server: bool, application: Ready | None = None, opposite: Ready | None = None) -> None:
         self.now = 1000.0
-        self.http = Http3()
+        self.application = application or Http3()
+        self.opposite = opposite
         settings = configurations(alpn_protocols=("h3",))
         self.endpoints = tuple(
             Endpoint(settings[side], environment=self._environment(side), server=bool(side)) for side in (0, 1)
@@ -231,8 +239,9 @@ class Web:
                 endpoint.handle_timeout(self.now)
                 there = (TO_SERVER.remote, TO_CLIENT.remote)[side], (TO_CLIENT.remote, TO_SERVER.remote)[side]
                 for connection in endpoint.take_ready():
-                    if side == self.under_test:
-                        self.http.ready(connection)
+                    application = self.application if side == self.under_test else self.opposite
+                    if application is not None:
+                        application.ready(connection)
                     else:
                         connection.take_ready()
                 while (train := endpoint.next_train(self.now)) is not None:

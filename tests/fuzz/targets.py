@@ -12,12 +12,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from connections import CONNECTIONS
 from readers import READERS
+from sessions import SESSIONS
 from upper import UPPER
 
 __all__ = ["CORPUS", "GROUPS", "TARGETS", "group", "read_corpus", "write_corpus"]
 
-TARGETS: dict[str, Callable[[bytes], None]] = READERS | UPPER | CONNECTIONS
-GROUPS = {"readers": READERS, "upper": UPPER, "connections": CONNECTIONS}
+TARGETS: dict[str, Callable[[bytes], None]] = READERS | UPPER | CONNECTIONS | SESSIONS
+GROUPS = {"readers": READERS, "upper": UPPER, "connections": CONNECTIONS | SESSIONS}
 CORPUS = Path(__file__).parent / "corpus"
 
 

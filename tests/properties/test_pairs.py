@@ -13,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from world import CLIENT, HOMES, SERVER, SERVER_ADDRESS, Flight, World
+from world import CLIENT, HOMES, SERVER, SERVER_ADDRESS, Flight, Flow, World
 
 from quicstack.errors import MigrationRefused
 from quicstack.train import Path
+from quicstack.wire.version import QUIC_V1, QUIC_V2
 
 EVERYTHING = [
     HealthCheck.too_slow,
@@ -49,15 +50,16 @@ class Pairs(RuleBasedStateMachine):
         cid_length=st.sampled_from((8, 8, 0, 1, 20)),
         retry=st.sampled_from(("auto", "always")),
         keep_alive=st.sampled_from((None, None, 5.0)),
+        versions=st.sampled_from(((QUIC_V1,), (QUIC_V1, QUIC_V2), (QUIC_V2, QUIC_V1))),
         established=st.booleans(),
     )
     def begin(
         self, seed: int, window: int, streams: int, idle: float, discovery: bool, carries: int, cid_length: int,
-        retry: str, keep_alive: float | None, established: bool,
+        retry: str, keep_alive: float | None, versions: tuple[int, ...], established: bool,
     ) -> None:  # fmt: skip
         self.world = World(
             seed,
-            client={"connection_id_length": cid_length},
+            client={"connection_id_length": cid_length, "versions": versions[::-1]},
             initial_max_data=window,
             max_connection_window=4 * window,
             initial_max_stream_data_bidi_local=window // 2,
@@ -70,6 +72,7 @@ class Pairs(RuleBasedStateMachine):
             path_mtu_discovery=discovery,
             retry=retry,
             keep_alive=keep_alive,
+            versions=versions,
         )
         self.world.carries = carries
         if established:
@@ -78,7 +81,7 @@ class Pairs(RuleBasedStateMachine):
 
     # -- applications ------------------------------------------------------------------------------------------------
 
-    def flow(self, index: int) -> object:
+    def flow(self, index: int) -> Flow:
         flows = list(self.world.flows.values())
         return flows[index % len(flows)]
 
@@ -94,6 +97,17 @@ class Pairs(RuleBasedStateMachine):
     def write(self, index: int, size: int, fin: bool) -> None:
         self.world.write(self.flow(index), size, fin=fin)
         self.world.pump()
+
+    @has_flows
+    @rule(index=indices, lost=st.booleans())
+    def finish(self, index: int, lost: bool) -> None:
+        """The end of a stream by itself; a packet with nothing else is easily lost."""
+        flow = self.flow(index)
+        self.world.write(flow, 0, fin=True)
+        before = len(self.world.flights[flow.sender])
+        self.world.pump()
+        if lost:
+            del self.world.flights[flow.sender][before:]
 
     @has_flows
     @rule(index=indices, code=st.integers(0, 1 << 61), keep=st.sampled_from((0.0, 0.0, 0.5, 1.0)))

@@ -122,6 +122,7 @@ class World:
         self.sent_datagrams: tuple[set[bytes], set[bytes]] = (set(), set())
         self.counter = 0
         self.closed_by_application = False
+        self.rebindings = 0
         self.connections[CLIENT] = self.endpoints[CLIENT].connect(Path(SERVER_ADDRESS, self.home), self.now)
         self.pump()
 
@@ -139,6 +140,7 @@ class World:
     def rebind(self, *, address: bool = False) -> None:
         """The NAT forgets everything; what it gives out next is a new port, or another address too."""
         self.public.clear()
+        self.rebindings += 1
         self.next_port += 1000 if address else 1
 
     def outside(self, private: Address) -> Address:
@@ -367,6 +369,8 @@ class World:
             assert isinstance(error, ConnectionClosed), repr(error)
             if error.transport and error.by_peer and "stateless reset" in error.reason:
                 assert other is not None and other.terminated, "a reset from a side that has the connection"
+            elif error.transport and error.by_peer and error.code == TransportErrorCode.INVALID_TOKEN:
+                assert self.rebindings and not connection.handshake_complete, "the client is where its Retry went"
             elif error.transport:  # RFC 9000 §10.2.3: before the handshake is done an application's code stays at home
                 assert error.by_peer and error.code == TransportErrorCode.APPLICATION_ERROR, repr(error)
                 assert self.closed_by_application

@@ -26,7 +26,7 @@ ECHO, TAKE, FETCH, TURN_AWAY, LEAVE = range(5)
 """What the first byte of a message asks of the server: send it back, only read it, send a body on a stream of the
 server's own, refuse to read on, close the connection."""
 GOODBYE = 7
-PATIENCE = 1200.0
+PATIENCE = 1500.0
 """Virtual seconds in which an errand on a connection that lives has to be done, outages and silence included."""
 
 
@@ -194,7 +194,8 @@ ERRANDS = {
 class Slot:
     """A place for one connection after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self.number = number
         self.connection: Connection | None = None
         self.errands: dict[int, Errand] = {}
         self.migration: Migration | None = None
@@ -207,7 +208,7 @@ class Home:
         self.server = server
         self.pause = pause
         self.ends = ends
-        self.slots = [Slot() for _ in range(slots)]
+        self.slots = [Slot(number) for number in range(slots)]
         self.by_connection: dict[Connection, Slot] = {}
         self.objects: WeakSet[Connection] = WeakSet()
         self.causes: Counter[str] = Counter()
@@ -224,7 +225,7 @@ class Home:
         host = self.host
         if host.clock.now >= self.ends:
             return
-        settings = host.configuration if self.slots.index(slot) % 3 else replace(host.configuration, keep_alive=None)
+        settings = host.configuration if slot.number % 20 else replace(host.configuration, keep_alive=None)
         slot.connection = connection = host.connect(self.server, configuration=settings)
         self.by_connection[connection] = slot
         self.objects.add(connection)
