@@ -171,3 +171,40 @@ def test_late_news_of_delivery_splits_the_silence() -> None:
     assert not known.on_packets_lost(packets(1.0, 3.0), duration=3.0, since=-1.0)
     known.on_packets_acked(packets(5.0), duration=3.0)
     assert not known.on_packets_lost(packets(6.0, 8.0), duration=3.0, since=-1.0)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (2, 1, 0), (1, 2, 0), (2, 0, 1), (1, 0, 2)])
+def test_deliveries_join_whatever_their_order(order: tuple[int, ...]) -> None:
+    """Three stretches, each within the duration of the next, are one; so nothing lost between them is a silence."""
+    stretches = [(10.0, 11.0), (13.0, 15.0), (17.5, 18.0)]
+    known = PersistentCongestion()
+    for index in order:
+        known.on_packets_acked(packets(*stretches[index]), duration=3.0)
+    assert (known._starts, known._ends) == ([10.0], [18.0])
+    known.on_packets_acked(packets(12.0), duration=3.0)
+    assert (known._starts, known._ends) == ([10.0], [18.0])
+    assert not known.on_packets_lost(packets(9.0, 19.0), duration=3.0, since=-1.0)
+    assert known.on_packets_lost(packets(19.0, 22.5), duration=3.0, since=-1.0)
+
+
+def test_deliveries_further_apart_do_not_join() -> None:
+    known = PersistentCongestion()
+    for times in ((10.0,), (13.5,), (20.0, 22.0), (13.0,)):
+        known.on_packets_acked(packets(*times), duration=3.0)
+    assert (known._starts, known._ends) == ([10.0, 20.0], [13.5, 22.0])
+    assert known.on_packets_lost(packets(14.0, 17.5), duration=3.0, since=-1.0)
+
+
+def test_a_silence_of_exactly_the_duration_is_too_short() -> None:
+    known = PersistentCongestion()
+    assert not known.on_packets_lost(packets(1.0, 4.0), duration=3.0, since=-1.0)
+    assert known.on_packets_lost(packets(4.25), duration=3.0, since=-1.0)
+
+
+def test_the_latest_silences_are_remembered() -> None:
+    known = PersistentCongestion()
+    for at in range(20):
+        known.on_packets_acked(packets(at * 100.0, at * 100.0 + 1), duration=3.0)
+    first = 100.0 * (20 - MAX_INTERVALS)
+    assert (known._starts[0], known._ends[0]) == (first, first + 1)
+    assert known._starts[-1] == 1900.0

@@ -31,6 +31,7 @@ def test_second_sample_without_delay() -> None:
     rtt.update(0.2, 0.0, now=2.0)
     assert rtt.smoothed_rtt == pytest.approx(0.875 * 0.1 + 0.125 * 0.2)
     assert rtt.rttvar == pytest.approx(0.75 * 0.05 + 0.25 * 0.1)
+    assert rtt.pto == pytest.approx(rtt.smoothed_rtt + 4 * rtt.rttvar)
     assert rtt.min_rtt == 0.1
     assert rtt.first_rtt_sample == 1.0
 

@@ -139,3 +139,34 @@ def test_other_keys_do_not_open() -> None:
     header, length = keys.unmask(packet, 0, 9)
     with pytest.raises(InvalidTag):
         keys.next_phase().open(header, 0, packet[9 + length :])
+
+
+@pytest.mark.parametrize("last", [40, 31])
+def test_a_train_of_packets_with_numbers_of_different_lengths(last: int) -> None:
+    """Nobody who sends in one go makes them so, but datagrams of one size may be received together."""
+    keys = PacketKeys(INITIAL_SUITE, SECRET[:32], VERSIONS[QUIC_V1])
+    cid, packets, payloads = b"cid" * 3, [], []
+    lengths = (2, 1, 4, 3, 1)
+    for number, pn_length in enumerate(lengths):
+        size = last if number == len(lengths) - 1 else 40
+        payloads.append(bytes([number]) * (size - len(cid) - pn_length))
+        header = bytes((0x40 | pn_length - 1,)) + cid + number.to_bytes(pn_length, "big")
+        packets.append(keys.seal(header, pn_length, number, payloads[-1]))
+    data = b"".join(packets)
+    opened = keys.unmask_train(data, len(packets[0]), len(cid))
+    assert [length for _, length, _, _ in opened] == list(lengths)
+    for number, (header, length, start, end) in enumerate(opened):
+        assert header[1:-length] == cid and int.from_bytes(header[-length:], "big") == number
+        assert keys.open(header, number, data[start:end]) == payloads[number]
+
+
+def test_every_packet_that_is_sealed_counts() -> None:
+    """RFC 9001 §6.6."""
+    keys = PacketKeys(INITIAL_SUITE, SECRET[:32], VERSIONS[QUIC_V1])
+    assert keys.packets == 0
+    keys.seal(b"\x40" + bytes(9), 1, 0, b"1234")
+    keys.seal_train(b"\x40" + bytes(8), 1, 1, [b"1234"])
+    keys.seal_train(b"\x40" + bytes(8), 1, 2, [b"1234", b"5678", b"90"])
+    keys.seal_train(b"\x40" + bytes(8), 1, 5, [b"1234", b"5678"])
+    assert keys.packets == 7
+    assert keys.next_phase().packets == 0

@@ -330,3 +330,52 @@ def test_room_ends_at_the_largest_size() -> None:
     part.outbox.max_data = None
     part.gets(0, bytes(600))
     assert part.connection.size == 2000 and part.frames() == []
+
+
+# -- runs of frames ------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_its_frames() -> None:
+    single, run = Part(), Part()
+    for part in (single, run):
+        part.gets(0, b"begin")
+        assert part.stream.continues_at(5) and not part.stream.continues_at(4)
+        if part is run:
+            part.stream.receive_run([b"123", b"45", b"6"], 11, STREAM)
+        else:
+            for offset, data in ((5, b"123"), (8, b"45"), (10, b"6")):
+                part.gets(offset, data)
+        assert part.stream.read() == b"begin123456"
+        assert (part.stream.window.received, part.connection.received, part.connection.consumed) == (11, 11, 11)
+
+
+def test_a_run_within_what_was_counted() -> None:
+    """A byte far ahead used the credit up before the gap was filled; one byte more is counted once."""
+    part = Part()
+    part.gets(4, b"x")
+    part.stream.data.clear()
+    part.stream.receive_run([b"abcd"], 4, STREAM)
+    assert part.stream.window.received == part.connection.received == 5
+    part.stream.receive_run([b"ef"], 6, STREAM)
+    assert part.stream.window.received == part.connection.received == 6
+    assert part.stream.read() == b"abcdef"
+
+
+def test_a_run_beyond_the_limit() -> None:
+    part = Part(size=10)
+    with pytest.raises(TransportError) as caught:
+        part.stream.receive_run([b"123456", b"78901"], 11, STREAM)
+    assert (caught.value.code, caught.value.frame_type) == (E.FLOW_CONTROL_ERROR, STREAM)
+
+
+@pytest.mark.parametrize("what", ["size known", "stopped", "gap"])
+def test_when_nothing_may_be_taken_as_a_run(what: str) -> None:
+    part = Part()
+    part.gets(0, b"begin")
+    if what == "size known":
+        part.gets(5, b"", fin=True)
+    elif what == "stopped":
+        part.stream.stop_sending(1)
+    else:
+        part.gets(7, b"x")
+    assert not part.stream.continues_at(5)
