@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import sys
 from typing import Any
+
+import pytest
 
 from quicstack.drivers.control import ControlReader, ControlWriter
 from quicstack.drivers.datagram_endpoint import MAX_RECEIVED, DatagramCarrier
@@ -40,3 +43,16 @@ def test_addresses_of_a_socket() -> None:
         reader.local(struct.pack("=i4s4s", 1, address, address))
         writer.local((socket.inet_ntoa(address), 443))
     assert 0 < len(reader._known) <= 1024 and len(writer._locals) <= 1024
+
+
+@pytest.mark.attack("CVE-2024-53259")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux, whose options these are")
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_kernels_opinion_of_the_path_is_not_asked_for(host: str) -> None:
+    """RFC 9000 §14.2.1: IP_PMTUDISC_PROBE, so that no forged Packet Too Big makes a send fail that would have passed."""
+    udp = UdpSocket.bind((host, 0))
+    try:
+        level, option = (socket.IPPROTO_IPV6, 23) if ":" in host else (socket.IPPROTO_IP, 10)
+        assert udp.socket.getsockopt(level, option) == 3
+    finally:
+        udp.close()
