@@ -49,7 +49,7 @@ def test_addresses_of_a_socket() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux, whose options these are")
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_the_kernels_opinion_of_the_path_is_not_asked_for(host: str) -> None:
-    """RFC 9000 §14.2.1: IP_PMTUDISC_PROBE, so that no forged Packet Too Big makes a send fail that would have passed."""
+    """RFC 9000 §14.2.1: IP_PMTUDISC_PROBE, so that no forged Packet Too Big makes a send fail."""
     udp = UdpSocket.bind((host, 0))
     try:
         level, option = (socket.IPPROTO_IPV6, 23) if ":" in host else (socket.IPPROTO_IP, 10)
