@@ -10,12 +10,13 @@
     WAIT_FINISHED   Recv Finished; Send [Certificate, CertificateVerify,] Finished      1-RTT keys
     CONNECTED       Recv NewSessionTicket
 
-Encrypted ClientHello is in :mod:`quicstack.tls.ech`. PSK resumption and 0-RTT are not offered yet.
+Encrypted ClientHello is in :mod:`quicstack.tls.ech`, the offer of a PSK in :mod:`quicstack.tls.psk`. A server that
+takes the PSK shows no certificate (WAIT_CERT_CR to WAIT_CV are skipped): it has proven itself when the ticket was made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 from quicstack.errors import CertificateError, TransportError, TransportErrorCode
 from quicstack.tls.alerts import Alert, tls_error
@@ -41,7 +42,6 @@ from quicstack.tls.extensions import (
     TLS_1_3,
     ExtensionType,
     check_extensions,
-    read_alpn,
     read_code_points,
     read_cookie,
     read_key_share_entry,
@@ -55,10 +55,18 @@ from quicstack.tls.extensions import (
     write_supported_versions,
 )
 from quicstack.tls.groups import X25519MLKEM768, KeyExchange, generate, group_name
-from quicstack.tls.handshake import Handshake, HandshakeComplete, Message, Output, PeerTransportParameters, Run
-from quicstack.tls.key_schedule import CIPHER_SUITES, KeySchedule
+from quicstack.tls.handshake import (
+    EarlyDataSettled,
+    Handshake,
+    HandshakeComplete,
+    Message,
+    NewSession,
+    Output,
+    PeerTransportParameters,
+    Run,
+)
+from quicstack.tls.key_schedule import CIPHER_SUITES, CipherSuite, KeySchedule
 from quicstack.tls.messages import (
-    LEGACY_VERSION,
     ClientHello,
     EncryptedExtensions,
     Extensions,
@@ -67,13 +75,25 @@ from quicstack.tls.messages import (
     NewSessionTicket,
     ServerHello,
 )
+from quicstack.tls.psk import (
+    PSK_DHE_KE,
+    PskOffer,
+    check_early_data,
+    chosen_psk,
+    read_ticket,
+    resumption_psk,
+    write_psk_modes,
+)
+from quicstack.tls.server_answer import check_server_hello, selected_alpn
 from quicstack.tls.server_name import ascii_name, parse_ip
+from quicstack.tls.session import Session, chain_of, client_identity
+from quicstack.tls.settings import TlsSettings
 from quicstack.tls.signatures import CLIENT_CONTEXT, SERVER_CONTEXT, signed_content
 
 __all__ = ["ClientHandshake"]
 
 MAX_TICKETS = 1024
-"""NewSessionTickets taken over the life of a connection. They are thrown away; reading them costs time."""
+"""NewSessionTickets read over the life of a connection; a store keeps the newest few."""
 
 
 class ClientHandshake(Handshake):
@@ -86,17 +106,35 @@ class ClientHandshake(Handshake):
     _ech: EchOffer | None = None
     _retry_configs: bytes | None = None
 
+    def __init__(
+        self,
+        settings: TlsSettings,
+        *,
+        random: Callable[[int], bytes],
+        wall_time: Callable[[], float],
+        transport_parameters: Callable[[bytes | None], bytes],
+        session: Session | None = None,
+    ) -> None:
+        """``session`` is offered for resumption; ``usable_session`` has said that it may be."""
+        self._psk: PskOffer | None = None
+        if session is not None:
+            early_data = settings.early_data and session.early_data
+            self._psk = PskOffer(session, CIPHER_SUITES[session.cipher_suite], early_data=early_data)
+        super().__init__(settings, random=random, wall_time=wall_time, transport_parameters=transport_parameters)
+
     def _run(self) -> Run:
         hello, exchanges = self._send_client_hello()
         schedule, client_secret, server_secret = yield from self._wait_server_hello(hello, exchanges)
         yield from self._wait_encrypted_extensions(hello.extensions)
-        demand = yield from self._wait_certificate(hello.extensions)
-        yield from self._wait_certificate_verify()
+        demand = None
+        if self._psk is None:
+            demand = yield from self._wait_certificate(hello.extensions)
+            yield from self._wait_certificate_verify()
         yield from self._wait_finished(schedule, server_secret)
         if self._ech is not None and not self._ech.accepted:
             raise self._ech.rejection(self._retry_configs)
         self._send_finished(schedule, client_secret, demand)
-        yield from self._connected()
+        yield from self._connected(schedule.derive(b"res master", self._transcript.digest()))
 
     # START
 
@@ -116,10 +154,13 @@ class ClientHandshake(Handshake):
             ExtensionType.ALPN: write_alpn(protocol.encode() for protocol in settings.alpn_protocols),
             ExtensionType.QUIC_TRANSPORT_PARAMETERS: self._transport_parameters(None),
             ExtensionType.KEY_SHARE: _key_shares(exchanges),
+            ExtensionType.PSK_KEY_EXCHANGE_MODES: write_psk_modes((PSK_DHE_KE,)),
         }
         if settings.certificate_compression:
             algorithms = write_compression_algorithms(settings.certificate_compression)
             extensions[ExtensionType.COMPRESS_CERTIFICATE] = algorithms
+        if self._psk is not None and self._psk.early_data:
+            extensions[ExtensionType.EARLY_DATA] = b""
         hello = ClientHello(self.client_random, settings.cipher_suites, extensions)
         config = choose_ech_config(settings.ech_config_list)
         if config is not None:
@@ -128,10 +169,14 @@ class ClientHandshake(Handshake):
         elif settings.ech_grease:
             hello.extensions[ExtensionType.ENCRYPTED_CLIENT_HELLO] = grease_ech(hello, self._random)
         self._send_hello(hello)
+        if self._psk is not None and self._psk.early_data:
+            self._install_early_keys(self._psk.schedule, is_write=True)
         return hello, exchanges
 
     def _send_hello(self, hello: ClientHello) -> None:
         """As it is, or inside another: then it counts in our transcript, and the other in that of the offer."""
+        if self._psk is not None:
+            self._psk.seal(hello, self._transcript, self._wall_time())
         data = hello.write()
         self._transcript.add(data)
         if self._ech is not None and self._ech.accepted is not False:
@@ -153,6 +198,18 @@ class ClientHandshake(Handshake):
             self.server_name = self._ech.config.public_name
             self.client_random = self._ech.outer.random
             hello.random, hello.extensions = self._ech.outer.random, self._ech.outer.extensions
+            self._give_up_psk()  # what the outer ClientHello has in its place is random
+
+    def _give_up_psk(self) -> None:
+        """The server does not take the session, nor what was sent under it."""
+        self._reject_early_data()
+        self._psk = None
+
+    def _reject_early_data(self) -> None:
+        if self._psk is not None and self._psk.early_data:
+            self._psk.early_data = False
+            self.early_data_accepted = False
+            self._events.append(EarlyDataSettled(False))
 
     def _groups_to_share(self) -> tuple[int, ...]:
         """The best group; and if that is the hybrid, also the best classic one, for servers that do not know it."""
@@ -166,14 +223,14 @@ class ClientHandshake(Handshake):
     ) -> Generator[tuple[int, ...], Message, tuple[KeySchedule, bytes, bytes]]:
         message = yield (HandshakeType.SERVER_HELLO,)
         server_hello = ServerHello.read(message.body)
-        _check_server_hello(server_hello, hello)
+        check_server_hello(server_hello, hello)
         self._judge_ech(server_hello, message, hello)
         if server_hello.is_hello_retry_request:
             retry_suite = server_hello.cipher_suite
             exchanges = self._answer_hello_retry_request(server_hello, message, hello, exchanges)
             message = yield (HandshakeType.SERVER_HELLO,)
             server_hello = ServerHello.read(message.body)
-            _check_server_hello(server_hello, hello)
+            check_server_hello(server_hello, hello)
             if server_hello.is_hello_retry_request:
                 raise tls_error(Alert.UNEXPECTED_MESSAGE, "a second HelloRetryRequest was sent, expected ServerHello")
             if server_hello.cipher_suite != retry_suite:
@@ -192,11 +249,21 @@ class ClientHandshake(Handshake):
                 f"{', '.join(map(group_name, exchanges))}, for which we sent ours",
             )
         self.cipher_suite = CIPHER_SUITES[server_hello.cipher_suite]
-        schedule = KeySchedule(self.cipher_suite)
+        schedule = self._begin_schedule(server_hello, self.cipher_suite)
         self._transcript.choose_hash(schedule.hash)
         self._transcript.add(message.data)
         shared_secret = exchanges[self.group].finish(share)
         return schedule, *self._enter_handshake(schedule, shared_secret)
+
+    def _begin_schedule(self, server_hello: ServerHello, suite: CipherSuite) -> KeySchedule:
+        """RFC 8446 §4.2.11: with the PSK if the server chose it, which has to be the one that we offered."""
+        if ExtensionType.PRE_SHARED_KEY not in server_hello.extensions:
+            self._give_up_psk()
+            return KeySchedule(suite)
+        self._psk = chosen_psk(self._psk, server_hello.extensions[ExtensionType.PRE_SHARED_KEY], suite)
+        self.session_resumed = True
+        self.peer_certificates = self._psk.session.certificates()
+        return self._psk.schedule
 
     def _answer_hello_retry_request(
         self, retry: ServerHello, message: Message, hello: ClientHello, exchanges: dict[int, KeyExchange]
@@ -219,7 +286,15 @@ class ClientHandshake(Handshake):
         if ExtensionType.COOKIE in extensions:
             read_cookie(extensions[ExtensionType.COOKIE])
             hello.extensions[ExtensionType.COOKIE] = extensions[ExtensionType.COOKIE]
-        self._transcript.choose_hash(CIPHER_SUITES[retry.cipher_suite].hash())
+        # §4.1.4: no early_data in the second one, and no PSK that does not fit the cipher suite.
+        hello.extensions.pop(ExtensionType.EARLY_DATA, None)
+        self._reject_early_data()
+        suite = CIPHER_SUITES[retry.cipher_suite]
+        if self._psk is not None and suite.hash_length != self._psk.suite.hash_length:
+            self._psk = None
+        if self._psk is None:
+            hello.extensions.pop(ExtensionType.PRE_SHARED_KEY, None)
+        self._transcript.choose_hash(suite.hash())
         self._transcript.replace_by_message_hash()
         self._transcript.add(message.data)
         self._send_hello(hello)
@@ -238,28 +313,18 @@ class ClientHandshake(Handshake):
             read_code_points(extensions[ExtensionType.SUPPORTED_GROUPS], ExtensionType.SUPPORTED_GROUPS)
         self._retry_configs = read_retry_configs(extensions, self._ech)
         parameters = required("EE", extensions, ExtensionType.QUIC_TRANSPORT_PARAMETERS)
-        self.alpn_protocol = self._selected_alpn(extensions)
+        self.alpn_protocol = selected_alpn(extensions, self.settings.alpn_protocols)
+        self._settle_early_data(ExtensionType.EARLY_DATA in extensions)
         self._events.append(PeerTransportParameters(parameters))
 
-    def _selected_alpn(self, extensions: Extensions) -> str:
-        """RFC 9001 §8.1: without a common application protocol there is no connection."""
-        offered = self.settings.alpn_protocols
-        if ExtensionType.ALPN not in extensions:
-            raise tls_error(
-                Alert.NO_APPLICATION_PROTOCOL, f"the server chose no ALPN protocol, expected one of {offered}"
-            )
-        protocols = read_alpn(extensions[ExtensionType.ALPN])
-        if len(protocols) != 1:
-            raise tls_error(
-                Alert.ILLEGAL_PARAMETER, f"EncryptedExtensions has {len(protocols)} ALPN protocols, expected one"
-            )
-        for protocol in offered:
-            if protocol.encode() == protocols[0]:
-                return protocol
-        raise tls_error(
-            Alert.NO_APPLICATION_PROTOCOL,
-            f"the server chose the ALPN protocol {protocols[0]!r}, expected one of {offered}",
-        )
+    def _settle_early_data(self, is_accepted: bool) -> None:
+        """RFC 8446 §4.2.10: accepted 0-RTT was protected, and spoken, as this connection is."""
+        if not is_accepted:
+            self._reject_early_data()
+            return
+        check_early_data(self._psk, self.cipher_suite, self.alpn_protocol)
+        self.early_data_accepted = True
+        self._events.append(EarlyDataSettled(True))
 
     # WAIT_CERT_CR
 
@@ -325,19 +390,28 @@ class ClientHandshake(Handshake):
 
     # CONNECTED
 
-    def _connected(self) -> Run:
+    def _connected(self, resumption_secret: bytes) -> Run:
         for _ in range(MAX_TICKETS):
             message = yield (HandshakeType.NEW_SESSION_TICKET,)
-            ticket = NewSessionTicket.read(message.body)
-            check_extensions("NST", ticket.extensions)
-            if ExtensionType.EARLY_DATA in ticket.extensions:
-                size = read_number(ticket.extensions[ExtensionType.EARLY_DATA], 4, ExtensionType.EARLY_DATA)
-                if size != 0xFFFFFFFF:  # RFC 9001 §4.6.1
-                    raise TransportError(
-                        TransportErrorCode.PROTOCOL_VIOLATION,
-                        f"NewSessionTicket has max_early_data_size {size:#x}, expected 0xffffffff",
-                    )
+            ticket = read_ticket(message.body)
+            self._events.append(NewSession(self._session(ticket, resumption_secret)))
         yield ()
+
+    def _session(self, ticket: NewSessionTicket, resumption_secret: bytes) -> Session:
+        assert self.cipher_suite is not None and self.alpn_protocol is not None
+        return Session(
+            cipher_suite=self.cipher_suite.value,
+            psk=resumption_psk(self.cipher_suite, resumption_secret, ticket.nonce),
+            ticket=ticket.ticket,
+            age_add=ticket.age_add,
+            lifetime=ticket.lifetime,
+            received_at=self._wall_time(),
+            early_data=ExtensionType.EARLY_DATA in ticket.extensions,
+            alpn_protocol=self.alpn_protocol,
+            server_name=self.settings.server_name or "",
+            client_identity=client_identity(self.settings.client_certificate),
+            chain=chain_of(self.peer_certificates),
+        )
 
     def _check_header(self, message_type: int, size: int) -> None:
         if self.is_complete and message_type == HandshakeType.CERTIFICATE_REQUEST:  # RFC 9001 §4.4
@@ -349,27 +423,3 @@ class ClientHandshake(Handshake):
 
 def _key_shares(exchanges: dict[int, KeyExchange]) -> bytes:
     return write_key_share_entries({group: exchange.share for group, exchange in exchanges.items()})
-
-
-def _check_server_hello(server_hello: ServerHello, hello: ClientHello) -> None:
-    """RFC 8446 §4.1.3, §4.2.1: what holds for a ServerHello and for a HelloRetryRequest."""
-    kind = "HRR" if server_hello.is_hello_retry_request else "SH"
-    extensions = server_hello.extensions
-    if ExtensionType.SUPPORTED_VERSIONS not in extensions:
-        raise tls_error(Alert.PROTOCOL_VERSION, "the server chose TLS 1.2 or older, expected TLS 1.3 (RFC 9001 §4.2)")
-    version = read_number(extensions[ExtensionType.SUPPORTED_VERSIONS], 2, ExtensionType.SUPPORTED_VERSIONS)
-    check_extensions(kind, extensions, hello.extensions)
-    for field, value, expected in (
-        ("selected_version", version, TLS_1_3),
-        ("legacy_version", server_hello.legacy_version, LEGACY_VERSION),
-        ("legacy_session_id_echo", server_hello.legacy_session_id_echo, hello.legacy_session_id),
-        ("legacy_compression_method", server_hello.legacy_compression_method, 0),
-    ):
-        if value != expected:
-            raise tls_error(Alert.ILLEGAL_PARAMETER, f"ServerHello has {field} {value!r}, expected {expected!r}")
-    if server_hello.cipher_suite not in hello.cipher_suites:
-        raise tls_error(
-            Alert.ILLEGAL_PARAMETER,
-            f"ServerHello chose cipher suite {server_hello.cipher_suite:#06x}, expected one of "
-            f"{', '.join(f'{suite:#06x}' for suite in hello.cipher_suites)}, which we offered",
-        )

@@ -21,13 +21,17 @@ from quicstack.tls.epoch import Epoch
 from quicstack.tls.groups import group_name
 from quicstack.tls.key_schedule import CipherSuite, KeySchedule, Transcript, export
 from quicstack.tls.messages import message_name
+from quicstack.tls.psk import early_secrets
+from quicstack.tls.session import Session
 from quicstack.tls.settings import TlsSettings
 
 __all__ = [
+    "EarlyDataSettled",
     "Handshake",
     "HandshakeComplete",
     "Message",
     "NewKeys",
+    "NewSession",
     "Output",
     "PeerTransportParameters",
     "Run",
@@ -73,7 +77,21 @@ class HandshakeComplete:
     """RFC 9001 §4.1.1: our Finished is on its way and the peer's was right."""
 
 
-TlsEvent: TypeAlias = Output | NewKeys | PeerTransportParameters | HandshakeComplete
+@dataclass(frozen=True, slots=True)
+class EarlyDataSettled:
+    """0-RTT was offered, and the server has taken it or not (RFC 9001 §4.6.2)."""
+
+    is_accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """A client may resume this connection later; ``context`` of the session is still empty."""
+
+    session: Session
+
+
+TlsEvent: TypeAlias = Output | NewKeys | PeerTransportParameters | HandshakeComplete | EarlyDataSettled | NewSession
 
 
 class Message(NamedTuple):
@@ -113,6 +131,10 @@ class Handshake(abc.ABC):
         self.peer_certificates: tuple[x509.Certificate, ...] = ()
         self.client_random = b""
         self.is_complete = False
+        self.session_resumed = False
+        """A session of an earlier connection was taken up; no certificate was shown in this one."""
+        self.early_data_accepted: bool | None = None
+        """None: not offered, or not answered yet."""
         self._random = random
         self._wall_time = wall_time
         self._transport_parameters = transport_parameters
@@ -245,6 +267,13 @@ class Handshake(abc.ABC):
         self._events.append(NewKeys(epoch, is_write, schedule.suite, secret))
         if not is_write:
             self._read_epoch = epoch
+
+    def _install_early_keys(self, schedule: KeySchedule, *, is_write: bool) -> None:
+        """RFC 8446 §7.1: from the ClientHello alone, which is all that the transcript holds now."""
+        secret, exporter_secret = early_secrets(schedule, self._transcript)
+        self._log_key("CLIENT_EARLY_TRAFFIC_SECRET", secret)
+        self._log_key("EARLY_EXPORTER_SECRET", exporter_secret)
+        self._events.append(NewKeys(Epoch.EARLY_DATA, is_write, schedule.suite, secret))
 
     def _log_key(self, label: str, secret: bytes) -> None:
         """RFC 9850 §2: the label, the client random, the secret."""

@@ -9,17 +9,17 @@
     WAIT_CERT       Recv Certificate            only if it was asked for, as the next
     WAIT_CV         Recv CertificateVerify      only if there is a certificate
     WAIT_FINISHED   Recv Finished                                               1-RTT read keys
-    CONNECTED       nothing more: QUIC has its own key update
+    CONNECTED       Send NewSessionTicket; nothing more comes: QUIC has its own key update
 
-The server keeps its state over a HelloRetryRequest, so it sends no cookie. Offered PSKs and 0-RTT are declined.
+A resumed handshake has no certificates (RFC 8446 §2.2). Of 0-RTT only the keys are made here: in QUIC it ends without
+EndOfEarlyData (RFC 9001 §8.3). The server keeps its state over a HelloRetryRequest, so it sends no cookie.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 
-from quicstack.errors import CertificateError, ConfigurationError, TransportError, TransportErrorCode
+from quicstack.errors import CertificateError, ConfigurationError
 from quicstack.tls.alerts import Alert, tls_error
 from quicstack.tls.authentication import (
     certificate_types,
@@ -31,23 +31,9 @@ from quicstack.tls.authentication import (
 )
 from quicstack.tls.certificate import CertificateKey
 from quicstack.tls.epoch import Epoch
-from quicstack.tls.extensions import (
-    TLS_1_3,
-    ExtensionType,
-    check_extensions,
-    read_alpn,
-    read_code_points,
-    read_compression_algorithms,
-    read_key_share_entries,
-    read_pre_shared_key,
-    read_server_name,
-    read_supported_versions,
-    required,
-    write_alpn,
-    write_key_share_entry,
-)
+from quicstack.tls.extensions import TLS_1_3, ExtensionType, write_alpn, write_key_share_entry
 from quicstack.tls.groups import group_name, respond
-from quicstack.tls.handshake import Handshake, HandshakeComplete, Message, Run
+from quicstack.tls.handshake import EarlyDataSettled, Handshake, HandshakeComplete, Message, Output, Run
 from quicstack.tls.key_schedule import CIPHER_SUITES, CipherSuite, KeySchedule
 from quicstack.tls.messages import (
     HELLO_RETRY_REQUEST_RANDOM,
@@ -58,26 +44,16 @@ from quicstack.tls.messages import (
     HandshakeType,
     ServerHello,
 )
+from quicstack.tls.offer import Offer, check_second_offer, read_offer
 from quicstack.tls.presentation import number
+from quicstack.tls.psk import check_binder
+from quicstack.tls.resumption import Resumed, Resumption, TransportPolicy
 from quicstack.tls.settings import TlsSettings
 from quicstack.tls.signatures import CLIENT_CONTEXT, SERVER_CONTEXT, signed_content
+from quicstack.tls.tickets import TicketKeys
 from quicstack.tls.trust import Trust
 
 __all__ = ["ServerHandshake"]
-
-
-@dataclass(slots=True)
-class Offer:
-    """A ClientHello that is well formed, with the extensions that decide the handshake taken apart."""
-
-    hello: ClientHello
-    groups: tuple[int, ...]
-    shares: dict[int, bytes]
-    signature_schemes: tuple[int, ...]
-    certificate_compression: tuple[int, ...]
-    alpn_protocols: tuple[bytes, ...]
-    server_name: str | None
-    transport_parameters: bytes
 
 
 class ServerHandshake(Handshake):
@@ -96,45 +72,70 @@ class ServerHandshake(Handshake):
         random: Callable[[int], bytes],
         wall_time: Callable[[], float],
         transport_parameters: Callable[[bytes | None], bytes],
+        ticket_keys: TicketKeys | None = None,
+        policy: TransportPolicy | None = None,
     ) -> None:
         if settings.certificates is None:
             raise ConfigurationError("a server needs a certificate and its key: set certificates")
         self._certificates = settings.certificates
+        self._resumption = Resumption(settings, ticket_keys, policy, random, wall_time)
         super().__init__(settings, random=random, wall_time=wall_time, transport_parameters=transport_parameters)
 
     def _run(self) -> Run:
-        offer, suite, group = yield from self._wait_client_hello()
-        certificate_key, scheme = self._certificates.select(offer.server_name, offer.signature_schemes)
-        schedule, client_secret, server_secret = self._send_server_hello(offer, suite, group)
+        offer, suite, group, resumed = yield from self._wait_client_hello()
+        chosen = None if resumed else self._certificates.select(offer.server_name, offer.signature_schemes)
+        schedule, client_secret, server_secret = self._send_server_hello(offer, suite, group, resumed)
         self._send_encrypted_extensions(offer)
-        if self.settings.client_trust is not None:
+        trust = self.settings.client_trust if resumed is None else None
+        if trust is not None:
             self._send_certificate_request()
-        self._send_certificate(offer, certificate_key, scheme)
+        if chosen is not None:
+            self._send_certificate(offer, *chosen)
+        elif resumed is not None:
+            self.peer_certificates = resumed.ticket.certificates()
         peer_secret = self._send_finished(schedule, server_secret)
-        if self.settings.client_trust is not None:
-            yield from self._wait_certificate(self.settings.client_trust)
+        if trust is not None:
+            yield from self._wait_certificate(trust)
         yield from self._wait_finished(schedule, client_secret, peer_secret)
+        self._send_tickets(offer, suite, schedule)
         yield ()
 
     # START
 
-    def _wait_client_hello(self) -> Generator[tuple[int, ...], Message, tuple[Offer, CipherSuite, int]]:
+    def _wait_client_hello(self) -> Generator[tuple[int, ...], Message, tuple[Offer, CipherSuite, int, Resumed | None]]:
         message = yield (HandshakeType.CLIENT_HELLO,)
-        offer = _read_offer(message.body)
+        offer = read_offer(message)
         self.client_random = offer.hello.random
         self.server_name = offer.server_name
-        self.cipher_suite = suite = self._choose_cipher_suite(offer.hello)
-        self.alpn_protocol = self._choose_alpn(offer)
+        suite = self._choose_cipher_suite(offer.hello)
+        self.alpn_protocol = alpn_protocol = self._choose_alpn(offer)
+        resumed = self._resumption.find(offer, alpn_protocol)
+        self.cipher_suite = suite = suite if resumed is None else resumed.suite
         self.group = group = self._choose_group(offer)
         self._transcript.choose_hash(suite.hash())
-        self._transcript.add(message.data)
-        if group not in offer.shares:
+        offers_early_data = offer.early_data
+        is_retried = group not in offer.shares
+        if is_retried:
+            self._transcript.add(message.data)
             self._send_hello_retry_request(suite, group)
             message = yield (HandshakeType.CLIENT_HELLO,)
-            first, offer = offer, _read_offer(message.body)
-            _check_second_offer(first, offer, group)
-            self._transcript.add(message.data)
-        return offer, suite, group
+            first, offer = offer, read_offer(message)
+            check_second_offer(first, offer, group)
+            resumed = self._resumption.find(offer, alpn_protocol, suite)
+        if resumed is not None and offer.psks is not None:
+            check_binder(resumed.schedule, self._transcript, message.data, offer.psks, resumed.index)
+            self.session_resumed = True
+        self._transcript.add(message.data)
+        if offers_early_data:
+            # A HelloRetryRequest has rejected it (RFC 8446 §4.2.10).
+            self._settle_early_data(not is_retried and self._resumption.takes_early_data(offer, resumed), resumed)
+        return offer, suite, group, resumed
+
+    def _settle_early_data(self, is_accepted: bool, resumed: Resumed | None) -> None:
+        self.early_data_accepted = is_accepted
+        self._events.append(EarlyDataSettled(is_accepted))
+        if is_accepted and resumed is not None:
+            self._install_early_keys(resumed.schedule, is_write=False)
 
     def _choose_cipher_suite(self, hello: ClientHello) -> CipherSuite:
         for suite in self.settings.cipher_suites:
@@ -180,14 +181,18 @@ class ServerHandshake(Handshake):
 
     # NEGOTIATED
 
-    def _send_server_hello(self, offer: Offer, suite: CipherSuite, group: int) -> tuple[KeySchedule, bytes, bytes]:
+    def _send_server_hello(
+        self, offer: Offer, suite: CipherSuite, group: int, resumed: Resumed | None
+    ) -> tuple[KeySchedule, bytes, bytes]:
         share, shared_secret = respond(group, offer.shares[group], self._random)
         extensions: Extensions = {
             ExtensionType.SUPPORTED_VERSIONS: number(TLS_1_3, 2),
             ExtensionType.KEY_SHARE: write_key_share_entry(group, share),
         }
+        if resumed is not None:
+            extensions[ExtensionType.PRE_SHARED_KEY] = number(resumed.index, 2)
         self._send(Epoch.INITIAL, ServerHello(self._random(32), suite.value, extensions).write())
-        schedule = KeySchedule(suite)
+        schedule = KeySchedule(suite) if resumed is None else resumed.schedule
         return schedule, *self._enter_handshake(schedule, shared_secret)
 
     def _send_encrypted_extensions(self, offer: Offer) -> None:
@@ -196,6 +201,8 @@ class ServerHandshake(Handshake):
             ExtensionType.ALPN: write_alpn((self.alpn_protocol.encode(),)),
             ExtensionType.QUIC_TRANSPORT_PARAMETERS: self._transport_parameters(offer.transport_parameters),
         }
+        if self.early_data_accepted:
+            extensions[ExtensionType.EARLY_DATA] = b""
         self._send(Epoch.HANDSHAKE, EncryptedExtensions(extensions).write())
 
     def _send_certificate_request(self) -> None:
@@ -255,79 +262,11 @@ class ServerHandshake(Handshake):
         self.is_complete = True
         self._events.append(HandshakeComplete())
 
+    # CONNECTED
 
-def _read_offer(body: bytes) -> Offer:
-    """Check a ClientHello by itself: RFC 8446 §4.1.2, §4.2, §9.2, RFC 9001 §8."""
-    hello = ClientHello.read(body)
-    extensions = hello.extensions
-    versions = read_supported_versions(extensions.get(ExtensionType.SUPPORTED_VERSIONS, b"\x02\x03\x03"))
-    if TLS_1_3 not in versions:
-        spelled = ", ".join(f"{version:#06x}" for version in versions)
-        raise tls_error(Alert.PROTOCOL_VERSION, f"ClientHello offers the TLS versions {spelled}, expected 0x0304")
-    if hello.legacy_session_id:
-        raise TransportError(
-            TransportErrorCode.PROTOCOL_VIOLATION,
-            "ClientHello has a legacy_session_id, expected an empty one: QUIC has no middlebox compatibility mode "
-            "(RFC 9001 §8.4)",
-        )
-    if hello.legacy_compression_methods != b"\x00":
-        methods = hello.legacy_compression_methods.hex()
-        raise tls_error(Alert.ILLEGAL_PARAMETER, f"ClientHello has compression methods {methods}, expected only 00")
-    check_extensions("CH", extensions)
-    _check_pre_shared_key(extensions)
-    signature_schemes = required("CH", extensions, ExtensionType.SIGNATURE_ALGORITHMS)
-    groups = read_code_points(
-        required("CH", extensions, ExtensionType.SUPPORTED_GROUPS), ExtensionType.SUPPORTED_GROUPS
-    )
-    shares = read_key_share_entries(required("CH", extensions, ExtensionType.KEY_SHARE))
-    for group in shares:
-        if group not in groups:
-            raise tls_error(
-                Alert.ILLEGAL_PARAMETER,
-                f"key_share has a share of {group_name(group)}, expected only groups of supported_groups",
-            )
-    transport_parameters = required("CH", extensions, ExtensionType.QUIC_TRANSPORT_PARAMETERS)
-    compression = extensions.get(ExtensionType.COMPRESS_CERTIFICATE)
-    alpn, server_name = extensions.get(ExtensionType.ALPN), extensions.get(ExtensionType.SERVER_NAME)
-    return Offer(
-        hello=hello,
-        groups=groups,
-        shares=shares,
-        signature_schemes=read_code_points(signature_schemes, ExtensionType.SIGNATURE_ALGORITHMS),
-        certificate_compression=() if compression is None else read_compression_algorithms(compression),
-        alpn_protocols=() if alpn is None else read_alpn(alpn),
-        server_name=None if server_name is None else read_server_name(server_name),
-        transport_parameters=transport_parameters,
-    )
-
-
-def _check_pre_shared_key(extensions: Extensions) -> None:
-    """RFC 8446 §4.2.9, §4.2.11. No PSK is taken yet, but a broken offer is refused."""
-    if ExtensionType.PRE_SHARED_KEY in extensions:
-        if list(extensions)[-1] != ExtensionType.PRE_SHARED_KEY:
-            raise tls_error(Alert.ILLEGAL_PARAMETER, "pre_shared_key is not the last extension of ClientHello")
-        read_pre_shared_key(extensions[ExtensionType.PRE_SHARED_KEY])
-        required("CH", extensions, ExtensionType.PSK_KEY_EXCHANGE_MODES)
-
-
-def _check_second_offer(first: Offer, second: Offer, group: int) -> None:
-    """RFC 8446 §4.1.2: after a HelloRetryRequest the ClientHello is the same, with the share that was asked for."""
-    if list(second.shares) != [group]:
-        sent = ", ".join(map(group_name, second.shares)) or "none"
-        raise tls_error(
-            Alert.ILLEGAL_PARAMETER,
-            f"the second ClientHello has key shares of {sent}, expected exactly {group_name(group)}",
-        )
-    for what, before, after in (
-        ("random", first.hello.random, second.hello.random),
-        ("cipher_suites", first.hello.cipher_suites, second.hello.cipher_suites),
-        ("supported_groups", first.groups, second.groups),
-        ("signature_algorithms", first.signature_schemes, second.signature_schemes),
-        ("compress_certificate", first.certificate_compression, second.certificate_compression),
-        ("ALPN", first.alpn_protocols, second.alpn_protocols),
-        ("server_name", first.server_name, second.server_name),
-    ):
-        if before != after:
-            raise tls_error(
-                Alert.ILLEGAL_PARAMETER, f"the second ClientHello has another {what} than the first, expected the same"
-            )
+    def _send_tickets(self, offer: Offer, suite: CipherSuite, schedule: KeySchedule) -> None:
+        """RFC 8446 §4.6.1. They are no part of the transcript."""
+        assert self.alpn_protocol is not None
+        secret = schedule.derive(b"res master", self._transcript.digest())
+        for message in self._resumption.new_tickets(offer, suite, secret, self.alpn_protocol, self.peer_certificates):
+            self._events.append(Output(Epoch.ONE_RTT, message))

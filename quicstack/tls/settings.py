@@ -34,6 +34,9 @@ class TlsSettings:
     ``client_certificate`` is what a client shows to a server that asks. A server asks if ``client_authentication`` says
     so, and believes those that ``client_trust`` accepts; any other certificate is refused even where it is optional.
 
+    ``early_data``: a client sends application data with its ClientHello when a session allows that, a server takes it.
+    ``session_tickets`` is how many tickets a server gives each client.
+
     With ``ech_config_list`` a client encrypts its ClientHello (RFC 9849); without one that it can use it sends random
     bytes in that place if ``ech_grease`` says so.
     """
@@ -50,6 +53,8 @@ class TlsSettings:
     client_trust: Trust | None = None
     certificate_compression: tuple[int, ...] = available_compression()
     keylog: Callable[[str], None] | None = field(default=None, compare=False)
+    early_data: bool = False
+    session_tickets: int = 2
     ech_config_list: bytes | None = None
     ech_grease: bool = False
 

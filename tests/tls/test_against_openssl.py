@@ -20,6 +20,7 @@ from quicstack.tls.groups import SECP384R1, X25519, available_groups, group_name
 from quicstack.tls.handshake import HandshakeComplete, NewKeys, Output, Run
 from quicstack.tls.key_schedule import CIPHER_SUITES, hkdf_expand_label
 from quicstack.tls.messages import EncryptedExtensions, Extensions, HandshakeType
+from quicstack.tls.server_answer import selected_alpn
 from quicstack.tls.settings import TlsSettings
 from quicstack.tls.trust import Trust
 
@@ -37,7 +38,7 @@ class TcpClient(ClientHandshake):
         self._transcript.add(message.data)
         extensions = EncryptedExtensions.read(message.body).extensions
         assert ExtensionType.QUIC_TRANSPORT_PARAMETERS not in extensions
-        self.alpn_protocol = self._selected_alpn(extensions)
+        self.alpn_protocol = selected_alpn(extensions, self.settings.alpn_protocols)
 
 
 class Protection:

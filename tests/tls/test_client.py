@@ -16,7 +16,7 @@ from quicstack.tls.client import MAX_TICKETS
 from quicstack.tls.epoch import Epoch
 from quicstack.tls.extensions import ExtensionType, read_key_share_entries, write_alpn, write_key_share_entry
 from quicstack.tls.groups import SECP256R1, SECP384R1, X25519, X25519MLKEM768, available_groups
-from quicstack.tls.handshake import Handshake, Output
+from quicstack.tls.handshake import Handshake, NewSession, Output
 from quicstack.tls.messages import (
     HELLO_RETRY_REQUEST_RANDOM,
     Certificate,
@@ -437,11 +437,13 @@ def connected(wire: Any) -> Any:
 TICKET = NewSessionTicket(7200, 0, b"n", b"ticket", {E.EARLY_DATA: b"\xff\xff\xff\xff", 0x0A0A: b"grease"})
 
 
-def test_tickets_are_read_and_dropped(wire: Any) -> None:
+def test_a_ticket_makes_a_session(wire: Any) -> None:
     client = connected(wire)
     for byte in TICKET.write():
         client.receive(Epoch.ONE_RTT, bytes([byte]))
-    assert client.take_events() == []
+    (event,) = client.take_events()
+    assert isinstance(event, NewSession)
+    assert event.session.ticket == TICKET.ticket and event.session.server_name == "localhost"
 
 
 def test_tickets_without_end(wire: Any) -> None:

@@ -161,7 +161,11 @@ ALERTS: dict[str, tuple[Change, int, str]] = {
         ILLEGAL_PARAMETER,
         "not the last",
     ),
-    "psk without modes": (extension(E.PRE_SHARED_KEY, PSK), MISSING_EXTENSION, "psk_key_exchange_modes"),
+    "psk without modes": (
+        both(extension(E.PSK_KEY_EXCHANGE_MODES, None), extension(E.PRE_SHARED_KEY, PSK)),
+        MISSING_EXTENSION,
+        "psk_key_exchange_modes",
+    ),
     "psk binder missing": (
         both(extension(E.PSK_KEY_EXCHANGE_MODES, b"\1\1"), extension(E.PRE_SHARED_KEY, PSK[:9] + b"\0\0")),
         DECODE_ERROR,
