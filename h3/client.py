@@ -112,6 +112,7 @@ class H3Client:
         if trust is not None:
             configuration = dataclasses.replace(configuration, trust=trust)
         connection = await connect(host, port, configuration=configuration)
+        await connection.wait_connected()  # RFC 9114 §7.2.4.2: the settings of the session are not remembered
         name = f"[{host}]" if ":" in host else host
         client = cls(AsyncH3(connection, settings=settings), name if port == 443 else f"{name}:{port}")
         client.session.start()

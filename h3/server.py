@@ -181,6 +181,7 @@ class H3Server:
         self._server = await aio.serve(host, port, configuration=configuration, on_connection=self._on_connection)
 
     async def _on_connection(self, connection: AsyncConnection) -> None:
+        await connection.wait_connected()  # RFC 8470 §3: by then nothing is a replay
         session = _Session(connection, self._handler, self._settings)
         self._sessions.add(session)
         try:

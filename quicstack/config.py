@@ -10,10 +10,13 @@ from quicstack.errors import ConfigurationError, EchRejected
 from quicstack.observe.trace import Trace
 from quicstack.recovery.congestion.controller import CongestionController
 from quicstack.recovery.congestion.cubic import Cubic
+from quicstack.replay_guard import ReplayGuard
+from quicstack.session_store import MemorySessionStore, SessionStore
 from quicstack.tls.certificate import CertificateKey, CertificateStore
 from quicstack.tls.compression import available_compression
 from quicstack.tls.groups import available_groups
 from quicstack.tls.key_schedule import CIPHER_SUITES
+from quicstack.tls.session import MAX_LIFETIME
 from quicstack.tls.settings import ClientAuthentication, TlsSettings
 from quicstack.tls.trust import Trust
 from quicstack.token_store import MemoryTokenStore, TokenStore
@@ -86,6 +89,22 @@ class Configuration:
     """Client: without such a list, send random bytes where it would be (RFC 9849 §6.2)."""
     keylog: Callable[[str], None] | None = None
     """Called with each line of the key log (RFC 9850). Whoever has them can read the traffic."""
+
+    # resumption and 0-RTT (RFC 8446 §2.2, §2.3; RFC 9001 §4.5, §4.6)
+    session_store: SessionStore | None = field(default_factory=MemorySessionStore)
+    """Client: keeps sessions for the next connection, each used once. None: every handshake is a full one."""
+    session_tickets: int = 2
+    """Server: tickets given to each client; 0 for none."""
+    ticket_key: bytes | None = None
+    """Server: secret of session tickets; random for each process unless given, 32 bytes or more."""
+    ticket_lifetime: float = 86_400.0
+    """Server: seconds in which a ticket can be used, a week at most (RFC 8446 §4.6.1)."""
+    early_data: bool = False
+    """Client: what is written goes out at once where a session permits it, before the server has proven anything, and
+    ``connect`` returns at once. Server: take it. An attacker can send it a second time, to another server if there are
+    several; so it is for requests that may happen twice (RFC 8446 §8, RFC 9001 §9.2)."""
+    replay_guard: ReplayGuard | None = None
+    """Server: the register of tickets that were used for 0-RTT. None: in memory, for each process."""
 
     # transport parameters (RFC 9000 §18.2)
     max_idle_timeout: float = 30.0
@@ -199,6 +218,10 @@ class Configuration:
             raise ConfigurationError(f'retry is {self.retry!r}, expected "never", "always" or "auto"')
         if self.token_key is not None and len(self.token_key) < 32:
             raise ConfigurationError(f"token_key has {len(self.token_key)} bytes, expected 32 or more")
+        if self.ticket_key is not None and len(self.ticket_key) < 32:
+            raise ConfigurationError(f"ticket_key has {len(self.ticket_key)} bytes, expected 32 or more")
+        self._between("session_tickets", 0, 16)
+        self._between("ticket_lifetime", 1, MAX_LIFETIME)
         if self.handshake_timeout <= 0:
             raise ConfigurationError(f"handshake_timeout is {self.handshake_timeout}, expected more than 0")
         self.tls_settings()
@@ -227,6 +250,8 @@ class Configuration:
             client_trust=self.client_trust,
             certificate_compression=self.certificate_compression,
             keylog=self.keylog,
+            early_data=self.early_data,
+            session_tickets=self.session_tickets,
             ech_config_list=self.ech_config_list,
             ech_grease=self.ech_grease,
         )

@@ -15,7 +15,9 @@ from quicstack.connection.connection import Connection
 from quicstack.connection.setup import Identity
 from quicstack.environment import Environment
 from quicstack.errors import ConfigurationError, TransportError, TransportErrorCode
+from quicstack.replay_guard import MemoryReplayGuard
 from quicstack.stateless import StatelessAnswers
+from quicstack.tls.tickets import TicketKeys
 from quicstack.train import Path, SendError, Train
 from quicstack.transport.address_tokens import AddressTokens
 from quicstack.transport.flow_control import MemoryBudget
@@ -80,6 +82,13 @@ class Endpoint:
         self._tokens = AddressTokens(
             configuration.token_key or environment.random(32), environment.random, environment.wall_time
         )
+        self._ticket_keys = TicketKeys(
+            configuration.ticket_key or environment.random(32),
+            environment.random,
+            environment.wall_time,
+            configuration.ticket_lifetime,
+        )
+        self._replay_guard = configuration.replay_guard or MemoryReplayGuard(environment.wall_time())
         self._timers: list[_Deadline] = []
         self._deadline: dict[Connection, _Deadline] = {}
         self._handshakes: dict[Connection, None] = {}  # of clients, not complete
@@ -245,6 +254,8 @@ class Endpoint:
             retry_scid=retry_scid,
             address_validated=validated,
             new_token=lambda path, version: self._tokens.seal_new_token(path.remote, version),
+            ticket_keys=self._ticket_keys if self.configuration.session_tickets else None,
+            replay_guard=self._replay_guard,
             budget=self._budget,
             new_cid=lambda: self._new_cid(self.configuration),
         )

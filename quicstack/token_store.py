@@ -27,13 +27,14 @@ class TokenStore(Protocol):
 class MemoryTokenStore:
     """Tokens for the life of the process: a few for each server, of the servers seen last."""
 
-    __slots__ = ("_tokens",)
+    __slots__ = ("_max_size", "_tokens")
 
-    def __init__(self) -> None:
+    def __init__(self, max_size: int = MAX_TOKEN) -> None:
+        self._max_size = max_size
         self._tokens: OrderedDict[str, list[bytes]] = OrderedDict()
 
-    def put(self, key: str, token: bytes) -> None:
-        if len(token) > MAX_TOKEN:
+    def put(self, key: str, token: bytes, /) -> None:
+        if len(token) > self._max_size:
             return
         tokens = self._tokens.setdefault(key, [])
         self._tokens.move_to_end(key)
@@ -44,7 +45,7 @@ class MemoryTokenStore:
         if len(self._tokens) > MAX_SERVERS:
             self._tokens.popitem(last=False)
 
-    def take(self, key: str) -> bytes | None:
+    def take(self, key: str, /) -> bytes | None:
         tokens = self._tokens.get(key)
         if not tokens:
             return None

@@ -15,7 +15,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("quicstack", "h3", "webtransport")
 
-GROUND = {"quicstack.errors", "quicstack.environment", "quicstack.train", "quicstack.token_store"}
+GROUND = {"quicstack.errors", "quicstack.environment", "quicstack.train", "quicstack.token_store"} | {
+    "quicstack.session_store",
+    "quicstack.replay_guard",
+}
 ENGINE_PARTS = {"quicstack.wire", "quicstack.tls", "quicstack.recovery", "quicstack.observe", "quicstack.config"}
 
 # What a part may import of ours, besides itself. A part is a package or a module; the longest name that fits counts.
@@ -24,6 +27,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "quicstack.environment": set(),
     "quicstack.train": set(),
     "quicstack.token_store": set(),
+    "quicstack.session_store": {"quicstack.token_store"},
+    "quicstack.replay_guard": set(),
     "quicstack.wire": GROUND,
     "quicstack.tls": GROUND | {"quicstack.wire"},
     "quicstack.recovery": set(),
@@ -92,6 +97,7 @@ LADDER: tuple[set[str], ...] = (
     {"state"},
     {"ack_frequency", "first_byte", "setup", "lifecycle", "paths", "statistics"},
     {"retransmission", "key_update", "versions"},
+    {"early_data"},
     {"handshake", "packing", "runs"},
     {"frames"},
     {"receive", "send", "timers"},
@@ -101,6 +107,7 @@ LADDER: tuple[set[str], ...] = (
 # Files longer than 400 lines, and why each is still one thing. Above 600 the reason has to be very good.
 LONG: dict[str, str] = {
     "quicstack/recovery/loss.py": "RFC 9002 Appendix A, whose procedures share their variables",
+    "quicstack/tls/client.py": "RFC 8446 §A.1 from top to bottom, one state after the other",
 }
 
 NOT_NAMES = {"utils", "helpers", "common", "base"}

@@ -234,6 +234,32 @@ class Connection:
         return self._state.handshake_confirmed
 
     @property
+    def session_resumed(self) -> bool:
+        """A session of an earlier connection was taken up (RFC 8446 §2.2), so no certificate was shown in this one."""
+        return self._state.tls is not None and self._state.tls.session_resumed
+
+    @property
+    def sends_early_data(self) -> bool:
+        """Client: what is written now goes out in 0-RTT packets, which the server may reject or get twice."""
+        return self._state.early.seal_keys is not None
+
+    @property
+    def early_data_accepted(self) -> bool | None:
+        """Whether the server took 0-RTT; None where it was not offered, or is not decided yet (RFC 9001 §4.6.2)."""
+        return self._state.tls.early_data_accepted if self._state.tls else None
+
+    @property
+    def may_be_a_replay(self) -> bool:
+        """Server: 0-RTT was taken, and the client has not shown yet that it is there now (RFC 8446 §8). What has been
+        read so far may have been sent before, from another address (see ``address_validated``)."""
+        return not self._state.is_client and bool(self.early_data_accepted) and not self._state.handshake_complete
+
+    @property
+    def address_validated(self) -> bool:
+        """The peer has shown that it receives at ``path.remote`` (RFC 9000 §8.1). Decide by an address only then."""
+        return self._state.path.validated
+
+    @property
     def closed(self) -> QuicstackError | None:
         """Why the connection is over, from the moment that it is."""
         return self._state.closed
@@ -312,9 +338,10 @@ class Connection:
     def max_datagram_payload(self) -> int:
         """Bytes that one DATAGRAM frame carries on this path; 0 when the peer takes none, or is not known yet."""
         state = self._state
-        if state.peer_parameters is None:
+        parameters = self._parameters
+        if parameters is None:
             return 0
-        limit = state.peer_parameters.max_datagram_frame_size
+        limit = parameters.max_datagram_frame_size
         if limit == 0:
             return 0
         # Header: first byte, DCID and at most four bytes of packet number; frame: type and a length of two bytes.
@@ -322,9 +349,14 @@ class Connection:
         return max(0, min(room - 3, limit - 1 - varint_size(limit)))
 
     @property
+    def _parameters(self) -> TransportParameters | None:
+        """The peer's, or those that 0-RTT is sent under."""
+        return self._state.peer_parameters or self._state.early.remembered
+
+    @property
     def _takes_datagrams(self) -> bool:
         """RFC 9221 §3: the smallest DATAGRAM frame has two bytes as we write it."""
-        parameters = self._state.peer_parameters
+        parameters = self._parameters
         return parameters is not None and parameters.max_datagram_frame_size >= 2
 
     def send_datagram(self, data: bytes) -> bool:

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from quicstack.connection import handshake, lifecycle, paths, retransmission
 from quicstack.connection.setup import keep_token
-from quicstack.connection.state import APPLICATION, SPACE_NAMES, ConnectionState
+from quicstack.connection.state import APPLICATION, EARLY, SPACE_NAMES, ConnectionState
 from quicstack.errors import ConnectionClosed, TransportError, TransportErrorCode
 from quicstack.wire import frame
 
@@ -43,6 +43,9 @@ def _ack(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
     if space.skipped >= 0 and any(smallest <= space.skipped <= end for smallest, end in ranges):
         reason = f"packet {space.skipped} is acknowledged, which was never sent"
         raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, reason, frame_type)  # §21.4
+    if ranges[-1][0] < space.rejected_below:
+        reason = f"packet {ranges[-1][0]} is acknowledged, a 0-RTT packet that was rejected"
+        raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, reason, frame_type)  # RFC 9001 §4.6.2
     if largest > space.largest_acked:
         space.largest_acked = largest
     parameters = state.peer_parameters
@@ -86,7 +89,7 @@ def ack_frequency(state: ConnectionState, data: bytes, pos: int) -> int:
     least = state.local_parameters.min_ack_delay
     if least is None:
         unknown_frame(frame.ACK_FREQUENCY)
-    if state.rx_space is None or state.rx_space.index != APPLICATION:
+    if state.rx_space is None or state.rx_space.index != APPLICATION or state.rx_level == EARLY:
         _not_permitted(state, data, pos, frame.ACK_FREQUENCY)
     sequence, threshold, delay, reordering, pos = frame.read_ack_frequency(data, pos)
     seconds = delay * 1e-6
@@ -254,7 +257,7 @@ def _unknown(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> 
 
 def _not_permitted(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
     space = state.rx_space
-    level = space.epoch.name if space is not None else "this"
+    level = "EARLY_DATA" if state.rx_level == EARLY else space.epoch.name if space is not None else "this"
     raise TransportError(
         TransportErrorCode.PROTOCOL_VIOLATION,
         f"{frame.FRAMES[frame_type].name} is not permitted in {level} packets",
@@ -301,8 +304,8 @@ def _table(letter: str) -> list[Handler]:
     ]
 
 
-HANDLERS = (_table("I"), _table("H"), _table("1"))
-"""By packet number space, then by frame type."""
+HANDLERS = (_table("I"), _table("H"), _table("1"), _table("0"))
+"""By packet number space, and one for 0-RTT; then by frame type."""
 IS_ELICITING, IS_NO_PROBE = 1, 2
 FLAGS = bytes(
     (kind in frame.FRAMES and frame.FRAMES[kind].ack_eliciting) * IS_ELICITING

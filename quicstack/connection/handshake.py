@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from quicstack.connection import ack_frequency, lifecycle, paths, versions
+from quicstack.connection import ack_frequency, early_data, lifecycle, paths, versions
 from quicstack.connection.state import APPLICATION, HANDSHAKE, INITIAL, ConnectionState, Phase
 from quicstack.errors import TransportError, TransportErrorCode
 from quicstack.tls.client import ClientHandshake
 from quicstack.tls.epoch import Epoch
-from quicstack.tls.handshake import HandshakeComplete, NewKeys, Output, PeerTransportParameters
+from quicstack.tls.handshake import (
+    EarlyDataSettled,
+    HandshakeComplete,
+    NewKeys,
+    NewSession,
+    Output,
+    PeerTransportParameters,
+)
 from quicstack.tls.server import ServerHandshake
 from quicstack.transport.crypto_stream import CryptoStream
 from quicstack.transport.outbox import SentValue
 from quicstack.transport.packet_protection import PacketKeys
 from quicstack.transport.packet_space import PacketSpace
-from quicstack.transport.stream_table import StreamLimits
 from quicstack.wire.frame import HANDSHAKE_DONE, write_new_token
 from quicstack.wire.transport_parameters import (
     PreferredAddress,
@@ -37,15 +43,26 @@ def start(state: ConnectionState, now: float) -> None:
     """Make the TLS engine; a client queues its ClientHello."""
     state.started_at = now
     settings = state.configuration.tls_settings()
-    engine: type[ClientHandshake] | type[ServerHandshake] = ClientHandshake if state.is_client else ServerHandshake
-    state.tls = engine(
-        settings,
-        random=state.environment.random,
-        wall_time=state.environment.wall_time,
-        transport_parameters=_parameters_callback(state, now),
-    )
+    random, wall_time = state.environment.random, state.environment.wall_time
+    parameters = _parameters_callback(state, now)
+    session = None
+    if state.is_client:
+        session = None if state.early.is_rejected else early_data.take_session(state)
+        state.tls = ClientHandshake(
+            settings, random=random, wall_time=wall_time, transport_parameters=parameters, session=session
+        )
+    else:
+        state.tls = ServerHandshake(
+            settings,
+            random=random,
+            wall_time=wall_time,
+            transport_parameters=parameters,
+            ticket_keys=state.ticket_keys,
+            policy=early_data.TicketPolicy(state),
+        )
     versions.install_initial_keys(state, state.retry_scid or state.original_dcid)
     state.tls.start()
+    early_data.begin(state, session, now)
     advance(state, now)
 
 
@@ -63,6 +80,8 @@ def restart_with_version(state: ConnectionState, version: Version, now: float) -
     """RFC 9368 §2.1: a new attempt with another version in the same connection; the first left nothing anywhere."""
     versions.give_up_version(state, version)
     started_at = state.started_at
+    if state.early.remembered is not None:
+        early_data.settle(state, False)
     state.recovery.on_retry(now)
     state.spaces[INITIAL].crypto = CryptoStream()
     start(state, now)
@@ -77,6 +96,7 @@ def restart_after_retry(state: ConnectionState, scid: bytes, token: bytes, now: 
     state.retry_scid = scid
     state.peer_cids.replace_first(scid)
     versions.install_initial_keys(state, scid)
+    early_data.travels_again(state)
     outgoing = state.spaces[INITIAL].crypto.outgoing
     outgoing.on_lost(0, outgoing.next)
     state.recovery.on_retry(now)
@@ -108,24 +128,33 @@ def advance(state: ConnectionState, now: float) -> None:
                 _install(state, event, now)
             case PeerTransportParameters(data):
                 apply_peer_parameters(state, data, now)
+            case EarlyDataSettled(is_accepted):
+                early_data.settle(state, is_accepted)
             case HandshakeComplete():
                 _complete(state, now)
+            case NewSession(session):
+                early_data.keep_session(state, session)
 
 
 def _install(state: ConnectionState, event: NewKeys, now: float) -> None:
-    index = SPACE_OF_EPOCH.get(event.epoch)
-    if index is None:
+    if event.epoch is Epoch.EARLY_DATA:
+        early_data.install(state, event)
+        state.trace.key_updated(now, "0RTT", 0)
         return
+    index = SPACE_OF_EPOCH[event.epoch]
     space = state.spaces[index]
     keys = PacketKeys(event.suite, event.secret, state.version)
     if event.is_write:
         space.seal_keys = keys
+        if index == APPLICATION:
+            early_data.stop_sending(state)
     else:
         space.open_keys = keys
         if index == APPLICATION:
             state.key_phase.next_open = keys.next_phase()
     if index == HANDSHAKE:
         state.recovery.has_handshake_keys = True
+        early_data.on_handshake_keys(state)
     state.trace.key_updated(now, EPOCH_NAMES[index], 0)
 
 
@@ -141,14 +170,11 @@ def apply_peer_parameters(state: ConnectionState, data: bytes, now: float) -> No
     state.may_clear_quic_bit = parameters.grease_quic_bit and state.configuration.grease
     state.path.mtu.limit(parameters.max_udp_payload_size)
     paths.apply_size(state)
-    limits = StreamLimits(
-        parameters.initial_max_stream_data_bidi_local,
-        parameters.initial_max_stream_data_bidi_remote,
-        parameters.initial_max_stream_data_uni,
-        parameters.initial_max_streams_bidi,
-        parameters.initial_max_streams_uni,
-    )
-    state.streams.set_peer_limits(limits, parameters.initial_max_data)
+    early_data.check_parameters(state, parameters)
+    if state.early.is_rejected:
+        early_data.start_over(state, parameters)
+    else:
+        state.streams.set_peer_limits(early_data.limits_of(parameters), parameters.initial_max_data)
     if parameters.stateless_reset_token is not None:
         state.peer_cids.current.reset_token = parameters.stateless_reset_token
         state.peer_cids.tokens_changed = True
@@ -203,6 +229,7 @@ def _complete(state: ConnectionState, now: float) -> None:
             written = write_new_token(state.new_token(state.path.address, state.version.value))
             state.token_sent = SentValue(lambda: written)
             state.outbox.push(state.token_sent)
+        early_data.discard_at(state, now)
         confirm(state, now)
     lifecycle.restart_idle_timer(state, now)
 

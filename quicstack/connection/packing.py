@@ -132,8 +132,9 @@ def _fill_application(
 
 
 def _may_send_data(state: ConnectionState) -> bool:
-    """A client sends application data when the handshake is complete, a server as soon as it has keys (0.5-RTT)."""
-    return state.handshake_complete or not state.is_client
+    """A client sends application data in 0-RTT packets or when the handshake is complete, a server as soon as it has
+    keys (0.5-RTT)."""
+    return state.handshake_complete or not state.is_client or state.early.seal_keys is not None
 
 
 def _fill_streams(state: ConnectionState, room: int, out: list[bytes], records: list[Record]) -> int:  # hot path

@@ -7,10 +7,19 @@ from __future__ import annotations
 
 import hmac
 
-from quicstack.connection import handshake, key_update, lifecycle, paths, versions
+from quicstack.connection import early_data, handshake, key_update, lifecycle, paths, versions
 from quicstack.connection.frames import FLAGS, HANDLERS, IS_ELICITING, IS_NO_PROBE, ack_frequency, unknown_frame
 from quicstack.connection.runs import RUN_FRAME, OpenedPacket, take_run
-from quicstack.connection.state import APPLICATION, HANDSHAKE, INITIAL, SPACE_NAMES, ConnectionState, Phase
+from quicstack.connection.state import (
+    APPLICATION,
+    EARLY,
+    HANDSHAKE,
+    INITIAL,
+    SPACE_NAMES,
+    ConnectionState,
+    EarlyData,
+    Phase,
+)
 from quicstack.errors import ConnectionClosed, TransportError, TransportErrorCode
 from quicstack.observe.trace import Trace
 from quicstack.train import Path, Train
@@ -31,6 +40,7 @@ from quicstack.wire.version import NEGOTIATION, VERSIONS, PacketType
 
 __all__ = ["on_stateless_reset", "receive"]
 
+LEVELS = {PacketType.INITIAL: INITIAL, PacketType.ZERO_RTT: EARLY, PacketType.HANDSHAKE: HANDSHAKE}
 RESERVED_BITS = 0x18
 """Of a short header (RFC 9000 §17.3)."""
 MIN_SEALED = 4 + SAMPLE_LENGTH
@@ -122,17 +132,15 @@ def _receive_long(state: ConnectionState, data: bytes, header: LongHeader, path:
     if header.version != state.version.value:
         if header.packet_type == PacketType.INITIAL:
             keys = versions.initial_open_keys(state, header.version)
-        if keys is None:
+        if keys is None and not versions.is_early(state, header):
             _drop(state, "unknown", size, "unexpected_version")
             return
     if header.packet_type == PacketType.RETRY:
         _on_retry(state, data, header, now)
         return
     name = PacketType.NAMES[header.packet_type]
-    if header.packet_type == PacketType.ZERO_RTT:
-        _drop(state, name, size, "key_unavailable")
-        return
-    space = state.spaces[INITIAL if header.packet_type == PacketType.INITIAL else HANDSHAKE]
+    level = LEVELS[header.packet_type]
+    space = state.spaces[APPLICATION if level == EARLY else level]
     if state.peer_scid is not None and header.scid != state.peer_scid:
         _drop(state, name, size, "connection_unknown")  # §7.2: a different Source Connection ID is discarded
         return
@@ -145,9 +153,10 @@ def _receive_long(state: ConnectionState, data: bytes, header: LongHeader, path:
     if header.end - header.pn_offset < MIN_SEALED:
         _drop(state, name, size, "header_parse_error")
         return
-    keys = space.open_keys if keys is None or space.discarded else keys
+    source = state.early if level == EARLY else space
+    keys = source.open_keys if keys is None or source.discarded else keys
     if keys is None:
-        _keep_waiting(state, space, data[header.start : header.end], path, ecn, now)
+        _keep_waiting(state, source, name, data[header.start : header.end], path, ecn, now)
         return
     plain, pn_length = keys.unmask(data, header.start, header.pn_offset)
     truncated = int.from_bytes(plain[-pn_length:], "big")
@@ -164,6 +173,7 @@ def _receive_long(state: ConnectionState, data: bytes, header: LongHeader, path:
     if plain[0] & 0x0C:
         raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, "reserved header bits are set")  # §17.2
     if state.is_client and header.version != state.version.value:
+        early_data.stop_sending(state)
         versions.switch(state, VERSIONS[header.version])
     if state.peer_scid is None:
         state.peer_scid = header.scid
@@ -173,21 +183,25 @@ def _receive_long(state: ConnectionState, data: bytes, header: LongHeader, path:
             state.rx_path.validated = True  # RFC 9000 §8.1: whoever sends Handshake packets has seen ours
         handshake.discard_keys(state, INITIAL, now)  # RFC 9001 §4.9.1
     state.rx_dcid = header.dcid
-    _process(state, space, number, payload, size, ecn, now)
+    state.rx_level = level
+    _process(state, space, number, payload, size, ecn, now, level)
+    state.rx_level = APPLICATION
 
 
-def _keep_waiting(state: ConnectionState, space: PacketSpace, packet: bytes, path: Path, ecn: int, now: float) -> None:
+def _keep_waiting(
+    state: ConnectionState, space: PacketSpace | EarlyData, name: str, packet: bytes, path: Path, ecn: int, now: float
+) -> None:
     """RFC 9001 §5.7: packets that overtook the handshake wait for their keys, a few of them."""
     size = space.waiting_bytes + len(packet)
     if space.discarded or len(space.waiting) >= MAX_WAITING or size > MAX_WAITING_BYTES or lifecycle.is_over(state):
-        _drop(state, SPACE_NAMES[space.index], len(packet), "key_unavailable")
+        _drop(state, name, len(packet), "key_unavailable")
     else:
         space.waiting_bytes = size
         space.waiting.append(WaitingPacket(packet, path, ecn, now))
 
 
 def _open_waiting(state: ConnectionState, now: float) -> None:
-    for space in state.spaces:
+    for space in (state.spaces[INITIAL], state.spaces[HANDSHAKE], state.early, state.spaces[APPLICATION]):
         if space.waiting and space.open_keys is not None:
             waiting, space.waiting, space.waiting_bytes = space.waiting, [], 0
             for packet in waiting:
@@ -213,7 +227,7 @@ def _receive_train(state: ConnectionState, train: Train, now: float, counted: bo
     # RFC 9001 §5.7: no 1-RTT packet is processed before the handshake is complete
     if keys is None or not (state.handshake_complete or state.is_client):
         for datagram in train.datagrams():
-            _keep_waiting(state, space, datagram, train.path, train.ecn, now)
+            _keep_waiting(state, space, "1RTT", datagram, train.path, train.ecn, now)
         return
     phase = state.key_phase
     fixed_bit = 0 if state.local_parameters.grease_quic_bit else FIXED_BIT
@@ -307,10 +321,17 @@ def on_stateless_reset(state: ConnectionState, train: Train, now: float) -> None
 
 
 def _process(
-    state: ConnectionState, space: PacketSpace, number: int, payload: bytes, size: int, ecn: int, now: float
+    state: ConnectionState,
+    space: PacketSpace,
+    number: int,
+    payload: bytes,
+    size: int,
+    ecn: int,
+    now: float,
+    level: int = APPLICATION,
 ) -> None:  # hot path
     """RFC 9000 §12.4, §13.1: dispatch every frame, then remember the packet as one to acknowledge."""
-    state.trace.packet_received(now, SPACE_NAMES[space.index], number, size, payload)
+    state.trace.packet_received(now, SPACE_NAMES[level], number, size, payload)
     if state.phase.is_over:
         # Only the peer's own close matters now (§10.2.1).
         if payload[:1] in (b"\x1c", b"\x1d"):
@@ -321,7 +342,7 @@ def _process(
     if not payload:
         raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, "a packet without frames")
     state.rx_space = space
-    handlers = HANDLERS[space.index]
+    handlers = HANDLERS[level]
     flags = 0
     pos = 0
     end = len(payload)

@@ -9,11 +9,11 @@ from quicstack.connection import first_byte, handshake, key_update, lifecycle, p
 from quicstack.connection.packing import fill_packet, fill_path_frames, is_drained
 from quicstack.connection.retransmission import MTU_PROBE, Record
 from quicstack.connection.runs import fill_run
-from quicstack.connection.state import APPLICATION, INITIAL, SPACE_NAMES, ConnectionState, Phase
+from quicstack.connection.state import APPLICATION, EARLY, INITIAL, SPACE_NAMES, ConnectionState, Phase
 from quicstack.errors import ConnectionClosed
 from quicstack.recovery.sent_packet import SentPacket
 from quicstack.train import Train
-from quicstack.transport.packet_protection import AEAD_TAG_LENGTH
+from quicstack.transport.packet_protection import AEAD_TAG_LENGTH, PacketKeys
 from quicstack.transport.packet_space import PacketSpace
 from quicstack.transport.path import PathState
 from quicstack.wire import frame
@@ -34,7 +34,8 @@ MIN_ROOM = 48
 SKIP_PERIOD = 256
 """Packets, on average, from one packet number left out to the next, while the window is small."""
 
-LONG_TYPES = (PacketType.INITIAL, PacketType.HANDSHAKE)
+LONG_TYPES = (PacketType.INITIAL, PacketType.HANDSHAKE, PacketType.ZERO_RTT)
+"""By packet number space. Packets of the last have long headers only until there are 1-RTT keys."""
 
 
 def next_train(state: ConnectionState, now: float) -> Train | None:
@@ -81,7 +82,7 @@ def _handshake_datagram(state: ConnectionState, now: float) -> Train | None:
     parts: list[tuple[PacketSpace, list[bytes], list[Record], bool, int]] = []
     padded = False
     for space in state.spaces:
-        if space.seal_keys is None:
+        if _keys(state, space) is None:
             continue
         pn_length = packet_number_length(space.next_packet_number, space.largest_acked)
         overhead = len(_header(state, space, 0, pn_length)) + AEAD_TAG_LENGTH
@@ -131,17 +132,25 @@ def _seal_one(
     payload = b"".join(out)
     number = space.next_packet_number
     header = _header(state, space, len(payload) + AEAD_TAG_LENGTH, pn_length)
-    assert space.seal_keys is not None
-    data = space.seal_keys.seal(header, pn_length, number, payload)
+    keys = _keys(state, space)
+    assert keys is not None
+    data = keys.seal(header, pn_length, number, payload)
     space.next_packet_number = number + 1
     _note_sent(state, space, number, payload, len(data), elicits, elicits or padded, tuple(records), now, ecn)
     return data
 
 
+def _keys(state: ConnectionState, space: PacketSpace) -> PacketKeys | None:
+    """What seals a packet of this space now; RFC 9001 §5.6: 0-RTT keys only until there are others."""
+    if space.index == APPLICATION and space.seal_keys is None:
+        return state.early.seal_keys
+    return space.seal_keys
+
+
 def _header(state: ConnectionState, space: PacketSpace, length: int, pn_length: int) -> bytes:
     number = space.next_packet_number
     dcid = state.peer_cids.current.cid
-    if space.index == APPLICATION:
+    if space.index == APPLICATION and space.seal_keys is not None:
         return _short_header(state, state.path, space, dcid, pn_length)
     token = state.token if space.index == INITIAL else b""
     scid = state.local_cids.first
@@ -260,7 +269,7 @@ def _note_sent(
     ecn: int,
 ) -> None:
     state.recovery.on_packet_sent(space.index, SentPacket(number, now, size, elicits, in_flight, records, ecn), now)
-    state.trace.packet_sent(now, SPACE_NAMES[space.index], number, size, payload)
+    state.trace.packet_sent(now, SPACE_NAMES[space.index if space.seal_keys else EARLY], number, size, payload)
     if elicits and not state.eliciting_sent:
         state.eliciting_sent = True
         lifecycle.restart_idle_timer(state, now)  # RFC 9000 §10.1

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quicstack.config import Configuration
-from quicstack.connection.state import ConnectionState
+from quicstack.connection.state import ConnectionState, EarlyData
 from quicstack.environment import Environment
 from quicstack.observe.trace import Trace
 from quicstack.recovery.loss import Recovery
+from quicstack.replay_guard import ReplayGuard
 from quicstack.tls.epoch import Epoch
+from quicstack.tls.tickets import TicketKeys
 from quicstack.train import Path
 from quicstack.transport.connection_ids import LocalConnectionIds, PeerConnectionIds, stateless_reset_token
 from quicstack.transport.datagram_queue import DatagramQueue
@@ -51,6 +53,10 @@ class Identity:
     """Server: makes a token for the client's next connection."""
     new_cid: Callable[[], bytes] | None = None
     """Makes further connection IDs, different from all others of the endpoint."""
+    ticket_keys: TicketKeys | None = None
+    """Server: makes and opens session tickets."""
+    replay_guard: ReplayGuard | None = None
+    """Server: remembers which of them were used for 0-RTT."""
     budget: MemoryBudget = field(default_factory=lambda: MemoryBudget(1 << 30))
 
 
@@ -130,6 +136,9 @@ def new_state(
         local_parameters=parameters,
         max_datagram_size=configuration.max_datagram_size,
         peer_scid=None if is_client else identity.peer_cid,
+        early=EarlyData(discarded=is_client),
+        ticket_keys=identity.ticket_keys,
+        replay_guard=identity.replay_guard,
     )
     _offer_preferred_address(state, identity)
     state.ping = SentValue(lambda: b"\x01")

@@ -15,27 +15,32 @@ from quicstack.errors import QuicstackError
 from quicstack.observe.stats import Counters
 from quicstack.observe.trace import Trace
 from quicstack.recovery.loss import Recovery
+from quicstack.replay_guard import ReplayGuard
 from quicstack.tls.client import ClientHandshake
 from quicstack.tls.server import ServerHandshake
-from quicstack.train import Path
+from quicstack.tls.tickets import TicketKeys
+from quicstack.train import Address, Path
 from quicstack.transport.ack_requests import AckRequests
 from quicstack.transport.connection_ids import LocalConnectionIds, PeerConnectionIds
 from quicstack.transport.datagram_queue import DatagramQueue
 from quicstack.transport.outbox import Outbox, SentValue
 from quicstack.transport.packet_protection import PacketKeys
-from quicstack.transport.packet_space import PacketSpace
+from quicstack.transport.packet_space import PacketSpace, WaitingPacket
 from quicstack.transport.path import PathState
 from quicstack.transport.stream_table import StreamTable
 from quicstack.wire.transport_parameters import TransportParameters
 from quicstack.wire.version import Version
 
 __all__ = [
-    "APPLICATION", "HANDSHAKE", "INITIAL", "SPACE_NAMES", "CloseFrame", "ConnectionState", "KeyPhase", "Phase",
+    "APPLICATION", "EARLY", "HANDSHAKE", "INITIAL", "SPACE_NAMES", "CloseFrame", "ConnectionState", "EarlyData",
+    "KeyPhase", "Phase",
 ]  # fmt: skip
 
 INITIAL, HANDSHAKE, APPLICATION = 0, 1, 2
-SPACE_NAMES = ("initial", "handshake", "1RTT")
-"""Packet number spaces as a trace names their packets."""
+EARLY = 3
+"""0-RTT: a level of its own in the space of APPLICATION."""
+SPACE_NAMES = ("initial", "handshake", "1RTT", "0RTT")
+"""Packet number spaces as a trace names their packets, and 0-RTT."""
 
 
 class Phase(Enum):
@@ -86,6 +91,30 @@ class KeyPhase:
 
 
 @dataclass(slots=True)
+class EarlyData:
+    """0-RTT (RFC 9001 §4.6): its keys, and what is remembered of the connection before. By early_data."""
+
+    seal_keys: PacketKeys | None = None
+    open_keys: PacketKeys | None = None
+    discarded: bool = False
+    """No 0-RTT packet is processed any more: it was not taken, or the keys are gone. Always so on a client."""
+    discard_at: float | None = None
+    waiting: list[WaitingPacket] = field(default_factory=list)
+    """Packets that came before the ClientHello was complete."""
+    waiting_bytes: int = 0
+    remembered: TransportParameters | None = None
+    """Client: the server's parameters under which 0-RTT is sent."""
+    alpn_protocol: str = ""
+    """Client: the protocol that 0-RTT is in."""
+    is_rejected: bool = False
+    """Client: the server has not taken it, and streams wait for its parameters to begin again."""
+    remote: Address | None = None
+    """Client: the address that the connection began with; sessions are kept under its port."""
+    sessions: int = 0
+    """Client: tickets that came."""
+
+
+@dataclass(slots=True)
 class ConnectionState:
     """Everything one connection consists of."""
 
@@ -110,6 +139,9 @@ class ConnectionState:
     tls: ClientHandshake | ServerHandshake | None = None  # handshake
     counters: Counters = field(default_factory=Counters)
     key_phase: KeyPhase = field(default_factory=KeyPhase)
+    early: EarlyData = field(default_factory=EarlyData)
+    ticket_keys: TicketKeys | None = None
+    replay_guard: ReplayGuard | None = None
     ack_requests: AckRequests = field(default_factory=AckRequests)
 
     # handshake
@@ -137,6 +169,8 @@ class ConnectionState:
     rx_now: float = 0.0
     rx_space: PacketSpace | None = None
     rx_path: PathState | None = None
+    rx_level: int = 0
+    """EARLY while a 0-RTT packet is processed."""
     rx_dcid: bytes = b""
     internal_error: BaseException | None = None
     """A defect of ours that closed the connection, for the driver's log."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quicstack.connection import lifecycle, paths, retransmission
+from quicstack.connection import early_data, lifecycle, paths, retransmission
 from quicstack.connection.state import APPLICATION, SPACE_NAMES, ConnectionState, Phase
 from quicstack.errors import ConnectionTimeout
 
@@ -27,6 +27,8 @@ def next_timeout(state: ConnectionState) -> float | None:
     ]
     if _is_waiting(state):
         deadlines.append(state.recovery.next_send_time(state.outbox.now))
+    if state.early.discard_at is not None:
+        deadlines.append(state.early.discard_at)
     if not state.handshake_confirmed:
         deadlines += [space.acks.ack_deadline for space in state.spaces]
         if not state.handshake_complete:
@@ -60,6 +62,7 @@ def handle_timeout(state: ConnectionState, now: float) -> None:
         lifecycle.discard(state, now, ConnectionTimeout(f"the handshake did not complete in {seconds:g} s"))
         return
     lifecycle.keep_alive(state, now)
+    early_data.discard_if_due(state, now)
     for space in state.spaces:
         space.acks.on_timeout(now)
     timer = state.recovery.loss_detection_timer

@@ -6,10 +6,11 @@ from quicstack.connection.setup import take_token
 from quicstack.connection.state import INITIAL, ConnectionState
 from quicstack.errors import TransportError, TransportErrorCode
 from quicstack.transport.packet_protection import INITIAL_SUITE, PacketKeys, initial_secrets
+from quicstack.wire.packet import LongHeader
 from quicstack.wire.transport_parameters import TransportParameters
-from quicstack.wire.version import QUIC_V1, VERSIONS, Version
+from quicstack.wire.version import QUIC_V1, VERSIONS, PacketType, Version
 
-__all__ = ["choose", "give_up_version", "initial_open_keys", "install_initial_keys", "negotiate", "switch"]
+__all__ = ["choose", "give_up_version", "initial_open_keys", "install_initial_keys", "is_early", "negotiate", "switch"]
 
 
 def install_initial_keys(state: ConnectionState, dcid: bytes) -> None:
@@ -35,6 +36,12 @@ def initial_open_keys(state: ConnectionState, version: int) -> PacketKeys | None
         return None
     _, server = initial_secrets(VERSIONS[version], state.retry_scid or state.original_dcid)
     return PacketKeys(INITIAL_SUITE, server, VERSIONS[version])
+
+
+def is_early(state: ConnectionState, header: LongHeader) -> bool:
+    """RFC 9369 §4.1: 0-RTT packets are of the version that the client began with, whatever was negotiated since."""
+    original = state.original_open
+    return header.packet_type == PacketType.ZERO_RTT and original is not None and original[0].value == header.version
 
 
 def switch(state: ConnectionState, version: Version) -> None:

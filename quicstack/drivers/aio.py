@@ -53,6 +53,10 @@ async def connect(
 ) -> AsyncConnection:
     """A connection whose handshake is complete; raises what closed it otherwise.
 
+    With ``configuration.early_data``, and a session of that server, it returns at once: what is written then goes out
+    in 0-RTT packets. ``connection.wait_connected()`` waits for the handshake, and ``engine.early_data_accepted`` then
+    says what became of them; if they were rejected, the data has gone out again by itself.
+
     All addresses of ``host`` are tried in the system's order, each after the one before was refused or had 250 ms
     (RFC 8305); the first whose handshake completes is taken. ``configuration.server_name`` defaults to ``host``.
     """
@@ -124,7 +128,7 @@ async def _first_connected(
                     errors.append(engine.closed)
                     attempts.remove(attempt)
                     attempt.abandon()
-                elif engine.handshake_complete:
+                elif engine.handshake_complete or engine.sends_early_data:
                     attempts.remove(attempt)
                     return attempt.keep()
             if not attempts and not waiting:

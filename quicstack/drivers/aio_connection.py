@@ -239,9 +239,9 @@ class AsyncConnection:
     # -- from the driver -----------------------------------------------------------------------------------------
 
     def opens(self) -> bool:
-        """True once: when the handshake has become complete."""
+        """True once: when the handshake has become complete, or at a server when 0-RTT data can be read."""
         engine = self.engine
-        if self._is_open or not engine.handshake_complete:
+        if self._is_open or not (engine.handshake_complete or engine.may_be_a_replay):
             return False
         self._is_open = True
         logger.info(

@@ -109,7 +109,11 @@ class SelectDriver:
             connection = self.adopt(engine)
             ready = engine.take_ready()
             connection.take(ready.streams)
-            if engine.handshake_complete and not engine.is_client and not connection.is_reported:
+            if (
+                (engine.handshake_complete or engine.may_be_a_replay)
+                and not engine.is_client
+                and not connection.is_reported
+            ):
                 connection.is_reported = True
                 self.accepted.append(connection)
             if engine.terminated:
@@ -226,6 +230,15 @@ class BlockingConnection:
         if self.engine.is_client:
             self._driver.finish()
 
+    def wait_connected(self, *, timeout: float | None = None) -> None:
+        """Until the handshake is complete; raises what closed the connection before."""
+
+        def connected() -> bool | None:
+            self.check_open()
+            return self.engine.handshake_complete or None
+
+        self.until(connected, timeout)
+
     def wait_closed(self, *, timeout: float | None = None) -> QuicstackError:
         """Why the connection is over, once it is."""
         return self.until(lambda: self.engine.closed, timeout)
@@ -276,7 +289,11 @@ def connect(
     options: UdpOptions | None = None,
     timeout: float | None = None,
 ) -> BlockingConnection:
-    """A connection whose handshake is complete. The addresses of ``host`` are tried one after another."""
+    """A connection whose handshake is complete. The addresses of ``host`` are tried one after another.
+
+    With ``configuration.early_data``, and a session of that server, it returns at once, and what is written goes out in
+    0-RTT packets; ``wait_connected`` waits for the handshake.
+    """
     configuration = observed(configuration)
     if configuration.server_name is None:
         configuration = dataclasses.replace(configuration, server_name=host.partition("%")[0])
@@ -302,7 +319,7 @@ def _connect_to(
 
         def connected() -> bool | None:
             connection.check_open()
-            return connection.engine.handshake_complete or None
+            return connection.engine.handshake_complete or connection.engine.sends_early_data or None
 
         driver.until(connected, timeout)
         return connection

@@ -1,4 +1,4 @@
-"""A secret in a file that only its owner can read: address validation tokens survive a restart (RFC 9000 §8.1.4)."""
+"""A secret in a file that only its owner can read: tokens and session tickets survive a restart (RFC 9000 §8.1.4)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LENGTH = 32
 
 
 def load_token_key(path: str | os.PathLike[str]) -> bytes:
-    """The key in this file, for ``Configuration.token_key``; made at the first call, readable by its owner alone."""
+    """The key in this file, for ``token_key`` or (another file) ``ticket_key``; made at the first call, for its owner."""
     file = Path(path)
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -122,6 +122,11 @@ class ClientHandshake(Handshake):
             self._psk = PskOffer(session, CIPHER_SUITES[session.cipher_suite], early_data=early_data)
         super().__init__(settings, random=random, wall_time=wall_time, transport_parameters=transport_parameters)
 
+    @property
+    def offers_early_data(self) -> bool:
+        """0-RTT may be sent: a session permits it, and the server has not rejected it."""
+        return self._psk is not None and self._psk.early_data
+
     def _run(self) -> Run:
         hello, exchanges = self._send_client_hello()
         schedule, client_secret, server_secret = yield from self._wait_server_hello(hello, exchanges)

@@ -32,6 +32,7 @@ class PacketSpace:
     """One of three: Initial, Handshake, Application Data (0-RTT and 1-RTT share it)."""
 
     __slots__ = ("acks", "crypto", "discarded", "epoch", "index", "largest_acked", "next_packet_number", "open_keys",
+                 "rejected_below",
                  "seal_keys", "skip_at", "skipped", "waiting", "waiting_bytes")  # fmt: skip
 
     def __init__(self, index: int, epoch: Epoch) -> None:
@@ -50,5 +51,7 @@ class PacketSpace:
         """Packet number at or after which one is left out next; 0 before that was chosen (§21.4)."""
         self.skipped = -1
         """The last one left out."""
+        self.rejected_below = 0
+        """Lower numbers were 0-RTT packets that the server did not take, nor acknowledges (RFC 9001 §4.6.2)."""
         self.discarded = False
         """RFC 9001 §4.9: the keys are gone for good."""

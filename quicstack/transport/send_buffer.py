@@ -70,6 +70,11 @@ class SendBuffer:
         for gap_start, gap_stop in self._acked.missing(max(start, self.acked_to), stop):
             self.lost.add(gap_start, gap_stop)
 
+    def rewind(self) -> None:
+        """Nothing was acknowledged, or will be: all that was sent is new again."""
+        self.next = self.acked_to
+        self.lost = RangeSet()
+
     def truncate(self, keep: int) -> None:
         """Forget what was never sent beyond offset ``keep``."""
         end = max(keep, self.next)

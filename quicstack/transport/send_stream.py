@@ -129,6 +129,24 @@ class SendStream:
             write, on_acked = (lambda: self._write_reset_at(size)), (lambda: self._on_reset_at_acked(size))
             self._outbox.push(SentValue(write, on_acked, self.stream_id))
 
+    def start_over(self, limit: int) -> None:
+        """0-RTT was rejected (RFC 9001 §4.6.2): what was sent is to be sent anew, under another limit."""
+        self.limit = limit
+        self._blocked_at = -1
+        if self.abandoned:
+            self.buffer = SendBuffer()  # nothing came before the reset: its final size is 0
+            return
+        self.buffer.rewind()
+        self.fin_sent = self.fin_lost = False
+        self.state = SendState.READY
+
+    def refuse(self) -> None:
+        """The stream is over before the peer knew of it."""
+        self.state = SendState.RESET_RECVD
+        self.abandoned = True
+        self.reset_code = self.reset_code or 0
+        self.buffer.clear()
+
     # -- sending -------------------------------------------------------------------------------------------------
 
     def has_work(self, window: SendWindow) -> bool:

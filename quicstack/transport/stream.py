@@ -199,6 +199,14 @@ class Stream:
         self._sending().reset(_checked(code), reliable_size)
         self._outbox.ring()
 
+    def refuse(self) -> None:
+        """0-RTT was rejected, and the peer will never know of this stream: over on both sides, as if it were reset."""
+        if self.send is not None:
+            self.send.refuse()
+        if self.receive is not None:
+            self.receive.receive_reset(0, 0)
+        self._outbox.push_ready(self)
+
     # -- both ----------------------------------------------------------------------------------------------------
 
     @property

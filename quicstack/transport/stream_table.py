@@ -128,8 +128,35 @@ class StreamTable:
         """The peer's transport parameters are known; streams opened before (0-RTT) get their limits raised."""
         self._peer_limits = limits
         self.send_window.raise_limit(max_data)
+        for stream in self.streams.values():
+            if stream.send is not None and stream.is_local:
+                stream.send.limit = max(stream.send.limit, limits.uni if stream.id & 2 else limits.bidi_remote)
+                self._outbox.push_stream(stream)
         self.raise_stream_count(BIDI, limits.streams_bidi)
         self.raise_stream_count(UNI, limits.streams_uni)
+
+    def start_over(self, limits: StreamLimits, max_data: int, *, keep: bool) -> None:
+        """0-RTT was rejected (RFC 9001 §4.6.2): nothing sent so far has happened, and other limits hold.
+
+        Streams that these permit begin again, if ``keep``; the others are over, as if the peer had reset them.
+        """
+        self._peer_limits = limits
+        self._waiting.clear()
+        self.send_window.limit, self.send_window.used, self.send_window.blocked_at = max_data, 0, -1
+        for kind, count in ((BIDI, limits.streams_bidi), (UNI, limits.streams_uni)):
+            local = self.local[kind]
+            local.limit, local.blocked_at = count, -1
+            local.opened = min(local.opened, count if keep else 0)
+        for stream in self:
+            kind = stream.id & 2
+            if stream.id >> 2 < self.local[kind].opened:
+                if stream.send is not None:
+                    stream.send.start_over(limits.uni if kind else limits.bidi_remote)
+                    self._outbox.push_stream(stream)
+            else:
+                stream.refuse()
+                del self.streams[stream.id]
+        self._outbox.streams_allowed = True
 
     # -- opening -------------------------------------------------------------------------------------------------
 
