@@ -12,23 +12,14 @@ from dataclasses import dataclass
 
 from quicstack.config import Configuration
 from quicstack.connection.connection import Connection
-from quicstack.connection.setup import Identity
+from quicstack.connection.setup import Identity, server_tickets
 from quicstack.environment import Environment
 from quicstack.errors import ConfigurationError, TransportError, TransportErrorCode
-from quicstack.replay_guard import MemoryReplayGuard
 from quicstack.stateless import StatelessAnswers
-from quicstack.tls.tickets import TicketKeys
 from quicstack.train import Path, SendError, Train
 from quicstack.transport.address_tokens import AddressTokens
 from quicstack.transport.flow_control import MemoryBudget
-from quicstack.wire.packet import (
-    FIXED_BIT,
-    LONG_HEADER,
-    MIN_INITIAL_DATAGRAM,
-    LongHeader,
-    read_cids,
-    read_long_header,
-)
+from quicstack.wire.packet import FIXED_BIT, LONG_HEADER, MIN_INITIAL_DATAGRAM, LongHeader, read_cids, read_long_header
 from quicstack.wire.version import NEGOTIATION, VERSIONS, PacketType
 
 __all__ = ["Endpoint", "EndpointCounters"]
@@ -82,13 +73,7 @@ class Endpoint:
         self._tokens = AddressTokens(
             configuration.token_key or environment.random(32), environment.random, environment.wall_time
         )
-        self._ticket_keys = TicketKeys(
-            configuration.ticket_key or environment.random(32),
-            environment.random,
-            environment.wall_time,
-            configuration.ticket_lifetime,
-        )
-        self._replay_guard = configuration.replay_guard or MemoryReplayGuard(environment.wall_time())
+        self._tickets = server_tickets(configuration, environment)
         self._timers: list[_Deadline] = []
         self._deadline: dict[Connection, _Deadline] = {}
         self._handshakes: dict[Connection, None] = {}  # of clients, not complete
@@ -200,9 +185,8 @@ class Endpoint:
         try:
             header = read_long_header(data, 0, VERSIONS[version])
         except TransportError:
-            self.counters.datagrams_dropped += 1
-            return
-        if header.packet_type != PacketType.INITIAL:
+            header = None
+        if header is None or header.packet_type != PacketType.INITIAL:
             self.counters.datagrams_dropped += 1
             return
         identity = self._identify(train.path, header)
@@ -254,8 +238,7 @@ class Endpoint:
             retry_scid=retry_scid,
             address_validated=validated,
             new_token=lambda path, version: self._tokens.seal_new_token(path.remote, version),
-            ticket_keys=self._ticket_keys if self.configuration.session_tickets else None,
-            replay_guard=self._replay_guard,
+            tickets=self._tickets,
             budget=self._budget,
             new_cid=lambda: self._new_cid(self.configuration),
         )

@@ -99,7 +99,7 @@ LADDER: tuple[set[str], ...] = (
     {"retransmission", "key_update", "versions"},
     {"early_data"},
     {"handshake", "packing", "runs"},
-    {"frames"},
+    {"frames", "unprotected"},
     {"receive", "send", "timers"},
     {"connection"},
 )
@@ -108,6 +108,7 @@ LADDER: tuple[set[str], ...] = (
 LONG: dict[str, str] = {
     "quicstack/recovery/loss.py": "RFC 9002 Appendix A, whose procedures share their variables",
     "quicstack/tls/client.py": "RFC 8446 §A.1 from top to bottom, one state after the other",
+    "quicstack/connection/connection.py": "the public face of a connection: one short verb or property after another",
 }
 
 NOT_NAMES = {"utils", "helpers", "common", "base"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hmac
 
-from quicstack.connection import early_data, handshake, key_update, lifecycle, paths, versions
+from quicstack.connection import early_data, handshake, key_update, lifecycle, paths, unprotected, versions
 from quicstack.connection.frames import FLAGS, HANDLERS, IS_ELICITING, IS_NO_PROBE, ack_frequency, unknown_frame
 from quicstack.connection.runs import RUN_FRAME, OpenedPacket, take_run
 from quicstack.connection.state import (
@@ -23,7 +23,7 @@ from quicstack.connection.state import (
 from quicstack.errors import ConnectionClosed, TransportError, TransportErrorCode
 from quicstack.observe.trace import Trace
 from quicstack.train import Path, Train
-from quicstack.transport.packet_protection import SAMPLE_LENGTH, InvalidTag, retry_integrity_tag
+from quicstack.transport.packet_protection import SAMPLE_LENGTH, InvalidTag
 from quicstack.transport.packet_space import MAX_WAITING, MAX_WAITING_BYTES, PacketSpace, WaitingPacket
 from quicstack.wire.frame import ACK_FREQUENCY, read_frame_type
 from quicstack.wire.packet import (
@@ -33,7 +33,6 @@ from quicstack.wire.packet import (
     LongHeader,
     read_cids,
     read_long_header,
-    read_version_negotiation,
 )
 from quicstack.wire.packet_number import decode_packet_number
 from quicstack.wire.version import NEGOTIATION, VERSIONS, PacketType
@@ -107,7 +106,7 @@ def _receive_datagram(state: ConnectionState, data: bytes, path: Path, ecn: int,
             version, packet_dcid, _, _ = read_cids(data, pos)
             if version == NEGOTIATION:
                 if pos == 0:  # §12.2: it has no length, and is not coalesced
-                    _on_version_negotiation(state, data, now)
+                    unprotected.on_version_negotiation(state, data, now)
                 return
             if version != state.version.value and version not in VERSIONS:
                 raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, "another version")
@@ -136,7 +135,8 @@ def _receive_long(state: ConnectionState, data: bytes, header: LongHeader, path:
             _drop(state, "unknown", size, "unexpected_version")
             return
     if header.packet_type == PacketType.RETRY:
-        _on_retry(state, data, header, now)
+        if not unprotected.on_retry(state, data, header, now):
+            _drop(state, "retry", len(data), "invalid_retry")
         return
     name = PacketType.NAMES[header.packet_type]
     level = LEVELS[header.packet_type]
@@ -368,47 +368,3 @@ def _process(
 def _drop(state: ConnectionState, name: str, size: int, trigger: str) -> None:
     state.counters.packets_dropped += 1
     state.trace.packet_dropped(state.rx_now, name, size, trigger)
-
-
-# -- packets without protection ----------------------------------------------------------------------------------------
-
-
-def _on_version_negotiation(state: ConnectionState, data: bytes, now: float) -> None:
-    """RFC 9000 §6.2: a client that was refused its version gives up, unless the packet cannot be the server's."""
-    if not state.is_client or state.peer_scid is not None or state.retry_scid is not None:
-        return
-    if state.refused_version is not None:  # RFC 9368 §4: one reaction
-        return
-    _, dcid, scid, pos = read_cids(data, 0)
-    if dcid != state.local_cids.first or scid != state.original_dcid:
-        return
-    listed = read_version_negotiation(data, pos)
-    if state.version.value in listed:
-        return  # §6.2: it lists what we sent, so it was not meant
-    chosen = versions.choose(state, listed)
-    if chosen is not None:
-        handshake.restart_with_version(state, VERSIONS[chosen], now)
-        return
-    offered = ", ".join(f"{version:#010x}" for version in listed[:8])
-    error = ConnectionClosed(
-        TransportErrorCode.VERSION_NEGOTIATION_ERROR,
-        f"the server speaks none of our QUIC versions, only {offered}",
-        by_peer=True,
-    )
-    lifecycle.discard(state, now, error)
-
-
-def _on_retry(state: ConnectionState, data: bytes, header: LongHeader, now: float) -> None:
-    """RFC 9000 §17.2.5.2: one Retry, before anything else, with a tag that proves that its sender saw our Initial."""
-    retry, tag = data[header.start : -RESET_TOKEN], data[-RESET_TOKEN:]
-    usable = state.is_client and state.peer_scid is None and state.retry_scid is None
-    if (
-        not usable
-        or len(header.token) <= RESET_TOKEN
-        or header.dcid != state.local_cids.first
-        or header.scid == state.original_dcid
-        or not hmac.compare_digest(tag, retry_integrity_tag(state.version, state.original_dcid, retry))
-    ):
-        _drop(state, "retry", len(data), "invalid_retry")
-        return
-    handshake.restart_after_retry(state, header.scid, header.token[:-RESET_TOKEN], now)

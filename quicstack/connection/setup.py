@@ -13,7 +13,7 @@ from quicstack.connection.state import ConnectionState, EarlyData
 from quicstack.environment import Environment
 from quicstack.observe.trace import Trace
 from quicstack.recovery.loss import Recovery
-from quicstack.replay_guard import ReplayGuard
+from quicstack.replay_guard import MemoryReplayGuard, ReplayGuard
 from quicstack.tls.epoch import Epoch
 from quicstack.tls.tickets import TicketKeys
 from quicstack.train import Path
@@ -29,7 +29,7 @@ from quicstack.wire import frame
 from quicstack.wire.transport_parameters import PreferredAddress, TransportParameters
 from quicstack.wire.version import QUIC_V1, VERSIONS, reserved_version
 
-__all__ = ["Identity", "keep_token", "new_state", "take_token"]
+__all__ = ["Identity", "keep_token", "new_state", "server_tickets", "take_token"]
 
 QUIC_BIT = " quic bit"
 QUIC_BIT_LIFE = 604_800
@@ -53,11 +53,20 @@ class Identity:
     """Server: makes a token for the client's next connection."""
     new_cid: Callable[[], bytes] | None = None
     """Makes further connection IDs, different from all others of the endpoint."""
-    ticket_keys: TicketKeys | None = None
-    """Server: makes and opens session tickets."""
-    replay_guard: ReplayGuard | None = None
-    """Server: remembers which of them were used for 0-RTT."""
+    tickets: tuple[TicketKeys | None, ReplayGuard | None] = None, None
+    """Server: what makes and opens session tickets, and remembers which were used for 0-RTT."""
     budget: MemoryBudget = field(default_factory=lambda: MemoryBudget(1 << 30))
+
+
+def server_tickets(
+    configuration: Configuration, environment: Environment
+) -> tuple[TicketKeys | None, ReplayGuard | None]:
+    """What the connections of one server share, so that they can be resumed; nothing if it gives no tickets."""
+    if configuration.certificates is None or not configuration.session_tickets:
+        return None, None
+    secret = configuration.ticket_key or environment.random(32)
+    keys = TicketKeys(secret, environment.random, environment.wall_time, configuration.ticket_lifetime)
+    return keys, configuration.replay_guard or MemoryReplayGuard(environment.wall_time())
 
 
 def new_state(
@@ -137,8 +146,8 @@ def new_state(
         max_datagram_size=configuration.max_datagram_size,
         peer_scid=None if is_client else identity.peer_cid,
         early=EarlyData(discarded=is_client),
-        ticket_keys=identity.ticket_keys,
-        replay_guard=identity.replay_guard,
+        ticket_keys=identity.tickets[0],
+        replay_guard=identity.tickets[1],
     )
     _offer_preferred_address(state, identity)
     state.ping = SentValue(lambda: b"\x01")

@@ -13,7 +13,7 @@ LENGTH = 32
 
 
 def load_token_key(path: str | os.PathLike[str]) -> bytes:
-    """The key in this file, for ``token_key`` or (another file) ``ticket_key``; made at the first call, for its owner."""
+    """The key in this file, for ``token_key`` or, in another, ``ticket_key``; made at the first call, for its owner."""
     file = Path(path)
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
