@@ -8,20 +8,22 @@ import pytest
 from early import Again, packet_types, with_context
 from peer import TO_CLIENT, Peer, environment
 
-from quicstack.connection.early_data import MAX_KEPT, REMEMBERED
+from quicstack.connection.early_data import MAX_KEPT
 from quicstack.errors import ConnectionClosed, StreamReset, TransportErrorCode
 from quicstack.replay_guard import MemoryReplayGuard
 from quicstack.session_store import MemorySessionStore
 from quicstack.tls.messages import NewSessionTicket
+from quicstack.tls.session import Session
 from quicstack.train import Path, Train
 from quicstack.transport.packet_space import MAX_WAITING
 from quicstack.wire import frame
+from quicstack.wire.packet import read_long_header
 from quicstack.wire.transport_parameters import (
     TransportParameters,
     read_transport_parameters,
     write_transport_parameters,
 )
-from quicstack.wire.version import QUIC_V1, QUIC_V2, PacketType
+from quicstack.wire.version import QUIC_V1, QUIC_V2, VERSIONS, PacketType
 
 ZERO_RTT, ONE_RTT = PacketType.ZERO_RTT, PacketType.ONE_RTT
 E = TransportErrorCode
@@ -81,24 +83,29 @@ def test_within_the_remembered_limits(limit: str) -> None:
     assert again.server.closed is None and client.closed is None
 
 
+FORGOTTEN = (
+    "ack_delay_exponent", "max_ack_delay", "initial_source_connection_id", "original_destination_connection_id",
+    "retry_source_connection_id", "preferred_address", "stateless_reset_token", "min_ack_delay", "version_information",
+)  # fmt: skip
+
+
 @pytest.mark.conformance("T42")
 def test_what_is_remembered() -> None:
     """RFC 9000 §7.4.1: neither connection IDs, tokens and addresses, nor what concerns delays."""
-    again = Again()
-    again.alter_session(lambda session: with_context(session, session.context))
+    again = Again(server={"ack_delay_exponent": 5, "max_ack_delay": 0.05, "initial_max_streams_uni": 77})
     seen: list[TransportParameters] = []
 
-    def look(session):  # type: ignore[no-untyped-def]
+    def look(session: Session) -> Session:
         seen.append(read_transport_parameters(session.context[4:], from_server=True))
         return session
 
     again.alter_session(look)
-    (remembered,) = seen
+    client = again.resume(b"")
+    assert client._state.early.remembered == seen[0]
     plain = TransportParameters()
-    for name in TransportParameters.__dataclass_fields__:
-        if name not in REMEMBERED:
-            assert getattr(remembered, name) == getattr(plain, name), name
-    assert remembered.initial_max_data == 1 << 20 and remembered.active_connection_id_limit == 4
+    for name in FORGOTTEN:
+        assert getattr(seen[0], name) == getattr(plain, name), name
+    assert seen[0].initial_max_streams_uni == 77 and seen[0].active_connection_id_limit == 4
 
 
 LIMITS = {
@@ -125,7 +132,7 @@ def test_a_server_with_lower_limits_rejects(limit: str) -> None:
 
 
 def _enlarged(again: Again, name: str) -> None:
-    def change(session):  # type: ignore[no-untyped-def]
+    def change(session: Session) -> Session:
         parameters = read_transport_parameters(session.context[4:], from_server=True)
         setattr(parameters, name, getattr(parameters, name) + 1)
         return with_context(session, session.context[:4] + write_transport_parameters(parameters))
@@ -260,14 +267,17 @@ def test_a_late_0rtt_packet() -> None:
 
 
 @pytest.mark.conformance("C13a")
-def test_a_client_drops_0rtt_packets() -> None:
+@pytest.mark.parametrize("when", ["at once", "later"])
+def test_a_client_drops_0rtt_packets(when: str) -> None:
     again = Again()
     client = again.resume(b"")
     keys = client._state.early.seal_keys
-    again.exchange()
-    server = again.server._state
+    dcid, scid = client._state.local_cids.first, b"12345678"
+    if when == "later":
+        again.exchange()
+        scid = again.server._state.local_cids.first
     header = bytes((0xD3,)) + QUIC_V1.to_bytes(4, "big")
-    for cid in (server.peer_cids.current.cid, server.local_cids.first):
+    for cid in (dcid, scid):
         header += bytes((len(cid),)) + cid
     assert keys is not None
     packet = keys.seal(header + (0x4000 | 4 + 20 + 16).to_bytes(2, "big") + bytes(4), 4, 0, b"\1" + bytes(19))
@@ -423,11 +433,13 @@ def test_no_0rtt_packet_of_the_negotiated_version() -> None:
     assert received is not None and received.read() == b"hello"
     answers = again.from_server()
     client.open_stream().write(b"more")
-    again.to_client([Train(answers[0].data, answers[0].segment_size, TO_CLIENT)])
+    initial = answers[0].data[: read_long_header(answers[0].data, 0, VERSIONS[QUIC_V2]).end]
+    again.to_client([Train(initial, len(initial), TO_CLIENT)])
+    assert not client.handshake_complete
     assert client.version == QUIC_V2 and stream is not None
     sent = again.from_client()
     assert (QUIC_V2, ZERO_RTT) not in packet_types(sent)
-    again.to_client(answers[1:])
+    again.to_client(answers)
     again.exchange()
     assert client.early_data_accepted and client.handshake_confirmed
 

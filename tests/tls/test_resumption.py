@@ -82,9 +82,10 @@ class World:
         client: dict[str, Any] | None = None,
         server: dict[str, Any] | None = None,
         alter: Callable[[Handshake, bytes], bytes] | None = None,
+        make: type[ClientHandshake] = ClientHandshake,
     ) -> tuple[ClientHandshake, ServerHandshake]:
         world: dict[str, Any] = {"random": random.Random(5).randbytes, "wall_time": lambda: self.now}
-        ours = ClientHandshake(
+        ours = make(
             TlsSettings(**self.client_settings | (client or {})),
             transport_parameters=lambda _: b"c", session=session, **world,
         )  # fmt: skip
@@ -355,7 +356,7 @@ def _selects(index: int) -> Callable[[ServerHello], ServerHello]:
 )
 def test_a_wrong_choice(world: World, change: Any) -> None:
     with pytest.raises(TransportError) as caught:
-        world.meet(world.usable(), alter=_server_hello(change))
+        world.meet(world.usable(), client={"early_data": False}, alter=_server_hello(change))
     assert caught.value.code == 0x100 + Alert.ILLEGAL_PARAMETER
 
 
@@ -411,18 +412,21 @@ def test_after_a_hello_retry_request(world: World) -> None:
     assert E.EARLY_DATA in first and E.EARLY_DATA not in second
     assert list(second)[-1] == E.PRE_SHARED_KEY
     assert read_pre_shared_key(first[E.PRE_SHARED_KEY]).binders != read_pre_shared_key(second[E.PRE_SHARED_KEY]).binders
-    seen: list[bytes] = []
 
-    def insert(sender: Handshake, data: bytes) -> bytes:
-        if data[0] == 1:
-            seen.append(data)
-        if data[0] == 1 and len(seen) == 2:
-            hello = ClientHello.read(data[4:])
-            return dataclasses.replace(hello, extensions={E.EARLY_DATA: b""} | hello.extensions).write()
-        return data
 
-    with pytest.raises(TransportError):  # the binder covers it, so nobody can add it on the way
-        world.meet(session, client=groups, server={"groups": (0x17,)}, alter=insert)
+class Stubborn(ClientHandshake):
+    """Offers early_data whatever it was told."""
+
+    def _send_hello(self, hello: ClientHello) -> None:
+        hello.extensions = {E.EARLY_DATA: b""} | hello.extensions
+        super()._send_hello(hello)
+
+
+@pytest.mark.conformance("TLS06")
+def test_early_data_offered_after_a_hello_retry_request(world: World) -> None:
+    _, server = world.meet(world.usable(), client={"groups": (0x1D, 0x17)}, server={"groups": (0x17,)}, make=Stubborn)
+    assert server.session_resumed and server.early_data_accepted is False
+    assert E.EARLY_DATA not in EncryptedExtensions.read(_messages(world, 8)[-1][4:]).extensions
 
 
 @pytest.mark.conformance("C33", "h3spec-33")
