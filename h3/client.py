@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from quicstack.config import Configuration
@@ -20,6 +20,10 @@ from .headers import HeaderItems, Headers, encode_headers
 from .settings import H3Settings
 
 __all__ = ["H3Client", "Response", "split_url"]
+
+
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""RFC 9110 §9.2.1: they change nothing, however often they happen."""
 
 
 def split_url(url: str) -> tuple[str, int, str]:
@@ -106,13 +110,15 @@ class H3Client:
     ) -> AsyncIterator[H3Client]:
         """Connect, and close with H3_NO_ERROR at the end of the ``async with`` block.
 
-        ``configuration`` is made for "h3" when it is not given; its ``server_name`` defaults to ``host``.
+        ``configuration`` is made for "h3" when it is not given; its ``server_name`` defaults to ``host``. With its
+        ``early_data``, and a session of that server, GET and other safe requests go out in 0-RTT packets, which
+        somebody may send a second time (RFC 8470 §4); all others wait for the handshake. They keep to the default
+        settings, for those of the session are not remembered (RFC 9114 §7.2.4.2).
         """
         configuration = configuration or Configuration(alpn_protocols=("h3",))
         if trust is not None:
             configuration = dataclasses.replace(configuration, trust=trust)
         connection = await connect(host, port, configuration=configuration)
-        await connection.wait_connected()  # RFC 9114 §7.2.4.2: the settings of the session are not remembered
         name = f"[{host}]" if ":" in host else host
         client = cls(AsyncH3(connection, settings=settings), name if port == 443 else f"{name}:{port}")
         client.session.start()
@@ -147,6 +153,8 @@ class H3Client:
         trailers: HeaderItems = (),
     ) -> Response:
         """Send a request and wait for the header section of its response; the content may still be on its way up."""
+        if method not in SAFE_METHODS:
+            await self.session.connection.wait_connected()
         fields = [
             (b":method", method.encode()),
             (b":scheme", b"https"),

@@ -23,6 +23,7 @@ from interop.cases import CASES, ENDPOINT_CASES
 from interop.surroundings import UNSUPPORTED, Surroundings, Target
 from quicstack import CertificateKey, CertificateStore, Configuration, QuicstackError, Trust
 from quicstack.drivers.aio import AsyncConnection, connect, serve
+from quicstack.session_store import MemorySessionStore
 from quicstack.tls.groups import SECP256R1, X25519
 from quicstack.tls.key_schedule import TLS_CHACHA20_POLY1305_SHA256
 from quicstack.wire.version import QUIC_V1, QUIC_V2
@@ -30,8 +31,24 @@ from quicstack.wire.version import QUIC_V1, QUIC_V2
 __all__ = ["client_configuration", "main", "server_configuration"]
 
 H3_ALPN: Final = "h3"
+TWO_CONNECTIONS: Final = ("resumption", "zerortt")
+TICKET_TIMEOUT: Final = 5.0
 HANDSHAKE_TIMEOUT: Final = 60.0
 """With three datagrams in ten lost each way, a handshake takes its time."""
+
+
+class Sessions(MemorySessionStore):
+    """Says when there is a session to resume: a ticket may come after the last byte of a file."""
+
+    __slots__ = ("arrived",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrived = asyncio.Event()
+
+    def put(self, key: str, session: bytes, /) -> None:
+        super().put(key, session)
+        self.arrived.set()
 
 
 def shared_settings(case: str, protocol: str) -> dict[str, Any]:
@@ -56,11 +73,16 @@ def client_configuration(surroundings: Surroundings) -> Configuration:
     settings = shared_settings(surroundings.case, surroundings.protocol)
     if surroundings.case == "v2":
         settings |= {"versions": (QUIC_V2, QUIC_V1), "original_version": QUIC_V1}
+    if surroundings.case in TWO_CONNECTIONS:
+        settings |= {"session_store": Sessions(), "early_data": surroundings.case == "zerortt"}
+    else:
+        settings["session_store"] = None
     return Configuration(trust=Trust.insecure(), **settings)
 
 
 def server_configuration(surroundings: Surroundings) -> Configuration:
     settings = shared_settings(surroundings.case, surroundings.protocol)
+    settings["early_data"] = surroundings.case == "zerortt"
     settings["retry"] = "always" if surroundings.case == "retry" else "never"
     if surroundings.case == "v2":
         settings["versions"] = (QUIC_V2, QUIC_V1)
@@ -75,10 +97,23 @@ def server_configuration(surroundings: Surroundings) -> Configuration:
 
 
 async def run_client(surroundings: Surroundings) -> None:
-    targets = surroundings.targets
+    """Connections one after the other, each with some of the requests: mostly one with all."""
+    targets, configuration = surroundings.targets, client_configuration(surroundings)
     download = _download_h3 if surroundings.protocol == H3_ALPN else _download
-    for together in [[target] for target in targets] if surroundings.case == "multiconnect" else [targets]:
-        await download(surroundings, together, client_configuration(surroundings))
+    parts = [targets]
+    if surroundings.case == "multiconnect":
+        parts = [(target,) for target in targets]
+    elif surroundings.case in TWO_CONNECTIONS:
+        parts = [targets[:1], targets[1:]]
+    for part in parts:
+        await download(surroundings, part, configuration)
+
+
+async def _wait_for_session(configuration: Configuration) -> None:
+    """Where there is to be a second connection, the first one does not end without a ticket."""
+    if isinstance(configuration.session_store, Sessions):
+        async with asyncio.timeout(TICKET_TIMEOUT):
+            await configuration.session_store.arrived.wait()
 
 
 async def _download(surroundings: Surroundings, targets: Sequence[Target], configuration: Configuration) -> None:
@@ -89,6 +124,7 @@ async def _download(surroundings: Surroundings, targets: Sequence[Target], confi
             tasks.create_task(hq.fetch(connection, target.path, surroundings.download(target.path)))
         if surroundings.case == "keyupdate":
             tasks.create_task(_update_keys(connection))
+        tasks.create_task(_wait_for_session(configuration))
     connection.release()
 
 
@@ -115,6 +151,7 @@ async def _download_h3(surroundings: Surroundings, targets: Sequence[Target], co
                 tasks.create_task(fetch(target))
             if surroundings.case == "keyupdate":
                 tasks.create_task(_update_keys(client.session.connection))
+            tasks.create_task(_wait_for_session(configuration))
 
 
 # -- server ------------------------------------------------------------------------------------------------------

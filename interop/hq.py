@@ -35,10 +35,12 @@ async def fetch(connection: AsyncConnection, path: str, to: Path) -> None:
 
 async def serve_connection(connection: AsyncConnection, find: Callable[[str], Path | None]) -> None:
     """Answer requests until the connection is closed."""
-    with contextlib.suppress(QuicstackError):
+    try:
         async with asyncio.TaskGroup() as answers:
             while True:
                 answers.create_task(_answer(await connection.accept_stream(), find))
+    except* QuicstackError:
+        pass  # closed, and with it what was being answered
 
 
 async def _answer(stream: AsyncStream, find: Callable[[str], Path | None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -159,10 +160,11 @@ def _versions() -> str:
             return "not here"
 
     debian = said("dpkg-query", "-W", "-f=${Version}", "ngtcp2-server")
+    number = re.search(r"\d+(\.\d+)+", said("tshark", "--version"))
     return (
-        f"CPython {platform.python_version()}, {platform.system()} {platform.machine()}; aioquic {package('aioquic')}, "
-        f"qh3 {package('qh3')}, ngtcp2 {debian}, caddy {said('caddy', 'version')}, @matrixai/quic (quiche) 2.0.9, "
-        f"{said('tshark', '--version').split(' (')[0]}"
+        f"CPython {platform.python_version()} on {platform.system()} {platform.machine()}; "
+        f"aioquic {package('aioquic')}, qh3 {package('qh3')}, ngtcp2 {debian},\n"
+        f"caddy {said('caddy', 'version')}, @matrixai/quic (quiche) 2.0.9, tshark {number[0] if number else 'not here'}"
     )
 
 
@@ -170,7 +172,8 @@ def _head() -> str:
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return f"""# Interoperation
 
-Written by `make interop`, last on {today}, with {_versions()}.
+Written by `make interop`, last on {today}, with
+{_versions()}.
 
 The cases are those of the QUIC interop runner, played on one machine without containers: a client and a server in a
 process each, and between them a relay of UDP datagrams. It is a link of 10 Mbit/s and 15 ms each way with a queue of

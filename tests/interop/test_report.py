@@ -64,6 +64,6 @@ def test_results_are_kept(tmp_path: Path) -> None:
 def test_what_is_known_is_no_riddle() -> None:
     """An explanation for one role of a peer says nothing about the other."""
     assert results(("quicstack", "caddy", "rebind-port", FAILED)).ours_to_explain() == []
-    assert len(results(("quicstack", "quiche", "rebind-port", FAILED)).ours_to_explain()) == 1
+    assert len(results(("quicstack", "ngtcp2", "rebind-addr", FAILED)).ours_to_explain()) == 1
     assert results(("quicstack", "quiche", "handshake", FAILED)).ours_to_explain() == []
     assert len(results(("quiche", "quicstack", "handshake", FAILED)).ours_to_explain()) == 1
