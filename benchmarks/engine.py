@@ -13,6 +13,7 @@ import argparse
 import cProfile
 import pstats
 import time
+from typing import Any
 
 from quicstack.drivers.system import real_environment
 from quicstack.endpoint import Endpoint
@@ -33,9 +34,11 @@ def arriving(train: Train, path: Path) -> Train:
 class Transfer:
     """An upload of ``payload``-byte packets; a turn of both sides takes half a millisecond of the engine's time."""
 
-    def __init__(self, payload: int) -> None:
-        settings = {"max_datagram_size": payload, "path_mtu_discovery": False, "cipher_suites": (0x1301,)}
+    def __init__(self, payload: int = 1200, *, drop_every: int = 0, **more: Any) -> None:
+        settings = {"max_datagram_size": payload, "path_mtu_discovery": False, "cipher_suites": (0x1301,), **more}
         for_client, for_server = configurations(**settings)
+        self.drop_every = drop_every
+        self.trains_at_once = TRAINS
         self.client = Endpoint(for_client, environment=real_environment(), server=False)
         self.server = Endpoint(for_server, environment=real_environment(), server=True)
         self.now = time.monotonic()
@@ -51,16 +54,18 @@ class Transfer:
         clock = time.perf_counter
         started = clock()
         trains = []
-        while len(trains) < TRAINS and (train := self.client.next_train(self.now)) is not None:
+        while len(trains) < self.trains_at_once and (train := self.client.next_train(self.now)) is not None:
             trains.append(arriving(train, TO_CLIENT))
         sent = clock()
         for train in trains:
-            self.packets += -(-len(train.data) // train.segment_size)
+            count = -(-len(train.data) // train.segment_size)
+            self.packets += count
             self.trains += 1
-            self.server.receive(train, self.now)
+            for part in self.losing(train, count):
+                self.server.receive(part, self.now)
         for connection in self.server.take_ready():
             for stream in connection.take_ready().streams:
-                self.received += len(stream.read(1 << 20))
+                self.received += len(stream.read())
         answers = []
         while (train := self.server.next_train(self.now)) is not None:
             answers.append(arriving(train, TO_SERVER))
@@ -76,6 +81,16 @@ class Transfer:
             due = endpoint.next_timeout()
             if due is not None and due <= self.now:
                 endpoint.handle_timeout(self.now)
+
+    def losing(self, train: Train, count: int) -> list[Train]:
+        """The train without every so many-th packet: what GRO makes of it is a train before the gap and one behind."""
+        every = self.drop_every
+        if not every or self.packets // every == (self.packets - count) // every:
+            return [train]
+        lost = count - 1 - self.packets % every
+        size = train.segment_size
+        parts = train.data[: lost * size], train.data[(lost + 1) * size :]
+        return [Train(part, size, train.path, train.ecn) for part in parts if part]
 
     def run(self, size: int) -> tuple[float, float, float]:
         """Microseconds per packet of sender and receiver, and packets per train."""
