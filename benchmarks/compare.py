@@ -39,6 +39,8 @@ STACKS = {
     "quicstack": Stack("quicstack_stack.py", ("quic", "h3", "wt")),
     "aioquic": Stack("aioquic_stack.py", ("quic", "h3")),
     "qh3": Stack("aioquic_stack.py", ("quic", "h3"), None, (("BENCH_STACK", "qh3"),)),
+    "aiopquic": Stack("aiopquic_stack.py", ("quic",), "aiopquic"),
+    "pywebtransport": Stack("pywebtransport_stack.py", ("wt",), "pywebtransport-new"),
 }
 
 
@@ -95,6 +97,13 @@ PACKET = 1200
 
 def python_of(stack: Stack) -> str:
     return sys.executable if stack.environment is None else str(PEERS / stack.environment / "bin/python")
+
+
+def is_installed(name: str) -> bool:
+    if Path(python_of(STACKS[name])).exists():
+        return True
+    print(f"  {name} is not installed: run `make peers`", file=sys.stderr)
+    return False
 
 
 def run(name: str, work: Work, loop: str, folder: str) -> dict[str, Any]:
@@ -198,7 +207,7 @@ def make_certificate(folder: Path) -> None:
 def compare(work: Work, stacks: list[str], loops: list[str], pairs: int, folder: str) -> list[dict[str, Any]]:
     """Every stack on every loop, in turn, ``pairs`` times."""
     runs: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    able = [name for name in stacks if work.layer in STACKS[name].layers]
+    able = [name for name in stacks if work.layer in STACKS[name].layers and is_installed(name)]
     for _ in range(pairs):
         for name in able:
             for loop in loops:
