@@ -23,7 +23,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-lowest lint format bench interop mutants properties fuzz soak docs peers wheel clean
+.PHONY: help demo test test-fast test-lowest lint format bench bench-all interop mutants properties fuzz soak docs peers wheel clean
 
 help:
 	@echo 'make demo         run a WebTransport server and a page that talks to it (real sockets)'
@@ -32,7 +32,8 @@ help:
 	@echo 'make test-lowest  test-fast with the oldest cryptography and pylsqpack that we support'
 	@echo 'make lint         ruff format --check, ruff check, mypy --strict'
 	@echo 'make format       let ruff rewrite the files'
-	@echo 'make bench        bulk transfer over loopback, against aioquic'
+	@echo 'make bench        bulk transfer, requests and handshakes over loopback, against other stacks, in turn'
+	@echo 'make bench-all    all of that at length, what a packet costs at least, and what happens when there is more'
 	@echo 'make interop      the cases of the QUIC interop runner with every peer here; writes docs/interop.md'
 	@echo 'make coverage     test-fast, and which lines and branches of quicstack it runs: 95 % at least'
 	@echo 'make mutants      change the source in small ways and see whether the tests notice; two hours at most'
@@ -93,7 +94,13 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/bulk.py $(ARGS)
+	$(BIN)/python benchmarks/compare.py --loops asyncio $(ARGS)
+
+bench-all: $(VENV)/.installed-dev
+	@$(MAKE) --no-print-directory peers || true
+	$(BIN)/python benchmarks/floor.py
+	$(BIN)/python benchmarks/compare.py --all --pairs 5 $(ARGS)
+	$(BIN)/python benchmarks/growth.py --long
 
 coverage: $(VENV)/.installed-dev
 	$(BIN)/coverage erase

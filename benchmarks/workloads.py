@@ -194,7 +194,7 @@ async def datagram_flood(link: Link, count: int, size: int) -> dict[str, float]:
     started = time.monotonic()
     for index in range(count):
         await link.send_datagram(data)
-        if index % 16 == 15:
+        if index % 64 == 63:
             await asyncio.sleep(0)
     await asyncio.sleep(0.3)
     after = await server_facts(link)

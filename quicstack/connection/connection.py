@@ -363,7 +363,7 @@ class Connection:
         """Queue a datagram. False when the queue is full and it was dropped; ConfigurationError when it never fits."""
         self._check_open()
         limit = self.max_datagram_payload
-        if len(data) > limit or not self._takes_datagrams:
+        if len(data) > limit or (not limit and not self._takes_datagrams):
             what = f"it takes at most {limit} bytes" if self._takes_datagrams else "it takes no datagrams"
             raise ConfigurationError(f"a datagram of {len(data)} bytes cannot be sent to this peer: {what}")
         accepted = self._state.datagrams_out.push(bytes(data))

@@ -11,7 +11,7 @@ from quicstack.transport.stream import Stream
 from quicstack.wire import frame
 from quicstack.wire.packet import MIN_INITIAL_DATAGRAM
 
-__all__ = ["fill_packet", "fill_path_frames", "is_drained"]
+__all__ = ["datagrams_fill", "fill_packet", "fill_path_frames", "is_drained"]
 
 PING_AFTER_ACK_ONLY = 64
 """ACK-only packets after which a PING asks the peer to acknowledge them, so that ranges can be forgotten (§13.2.4)."""
@@ -66,6 +66,13 @@ def fill_packet(
 def is_drained(state: ConnectionState, space: PacketSpace) -> bool:
     """``fill_packet`` would find nothing. Only asked right after it filled a packet."""
     return not space.acks.ack_due and not space.acks.unacked and not state.other_paths and _has_nothing(state, space)
+
+
+def datagrams_fill(state: ConnectionState, size: int) -> bool:
+    """Nothing but datagrams waits, and the first of them fits into ``size`` bytes."""
+    outbox = state.outbox
+    waiting = state.datagrams_out.peek()
+    return waiting is not None and not outbox.sending and not outbox.control and len(waiting) + 3 <= size
 
 
 def _has_nothing(state: ConnectionState, space: PacketSpace) -> bool:

@@ -6,7 +6,7 @@ There is no second place that answers "is there something to send?": a packet is
 from __future__ import annotations
 
 from quicstack.connection import first_byte, handshake, key_update, lifecycle, paths, retransmission
-from quicstack.connection.packing import fill_packet, fill_path_frames, is_drained
+from quicstack.connection.packing import datagrams_fill, fill_packet, fill_path_frames, is_drained
 from quicstack.connection.retransmission import MTU_PROBE, Record
 from quicstack.connection.runs import fill_run
 from quicstack.connection.state import APPLICATION, EARLY, INITIAL, SPACE_NAMES, ConnectionState, Phase
@@ -205,7 +205,11 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
         return None
     payloads: list[bytes] = []
     ecn = recovery.ecn.mark() if state.configuration.ecn else 0
+    is_full_size = True
     while True:
+        if not is_full_size and not datagrams_fill(state, capacity):
+            recovery.app_limited = state.outbox.drained = is_drained(state, space)
+            break
         out, records, elicits = fill_packet(state, space, capacity, now, may_elicit=packets > 0)
         if not out:
             recovery.app_limited = state.outbox.drained = packets > 0
@@ -225,7 +229,10 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
             number += len(full)
             packets -= len(full)
         space.next_packet_number = number
-        if packets <= 0 or len(payload) < capacity:
+        if packets > 0 and len(payload) < capacity and len(payloads) == 1 and datagrams_fill(state, len(payload)):
+            capacity = len(payload)  # a train has packets of one size, whatever that is, and a shorter one at its end
+            is_full_size = False
+        elif packets <= 0 or len(payload) < capacity:
             recovery.app_limited = packets > 0
             state.outbox.drained = packets > 0 and is_drained(state, space)
             break

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from peer import HANDSHAKE, INITIAL, TO_CLIENT, TO_SERVER, Pair, Peer, long_packet, opens_long
 
 from quicstack.errors import ConfigurationError, TransportErrorCode
@@ -115,3 +117,36 @@ def test_they_need_no_credit() -> None:
             got += len(data)
         assert got == 20_000
         assert receiver.closed is None and sender.closed is None
+
+
+@pytest.mark.parametrize("sizes", [[1000] * 20, [500] * 30, [100] * 90, [1000] * 5 + [300] + [1000] * 5])
+def test_datagrams_of_one_size_leave_as_a_train(sizes: list[int]) -> None:
+    """Packets need not be full to travel together: the kernel cuts a train into pieces of one size."""
+    pair = Pair(client={"pacing": False})
+    pair.exchange()
+    sent = [bytes((n,)) * size for n, size in enumerate(sizes)]
+    for data in sent:
+        assert pair.client.send_datagram(data)
+    trains = pair.from_client()
+    longest = max(trains, key=lambda train: len(train.data))
+    assert len(longest.data) // longest.segment_size >= 5
+    pair.to_server(trains)
+    pair.exchange()
+    received = []
+    while (data := pair.server.receive_datagram()) is not None:
+        received.append(data)
+    assert received == sent
+
+
+@given(st.lists(st.integers(1, 1150), min_size=1, max_size=40))
+@settings(max_examples=40, deadline=None)
+def test_datagrams_of_any_sizes_all_leave(sizes: list[int]) -> None:
+    pair = Pair()
+    pair.exchange()
+    for n, size in enumerate(sizes):
+        assert pair.client.send_datagram(bytes((n,)) * size)
+    pair.exchange(rounds=60)
+    received = []
+    while (data := pair.server.receive_datagram()) is not None:
+        received.append(data)
+    assert [(data[0], len(data)) for data in received] == list(enumerate(sizes))

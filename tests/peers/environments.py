@@ -25,7 +25,7 @@ class Peer(NamedTuple):
 PEERS = {
     "pywebtransport-old": Peer(("pywebtransport==0.8.1", "aioquic==1.3.0"), (3, 11)),
     "pywebtransport-new": Peer(("pywebtransport==0.21.1", "uvloop>=0.21"), (3, 12)),
-    "aiopquic": Peer(("aiopquic==0.6.1", "uvloop>=0.21"), (3, 13)),
+    "aiopquic": Peer(("aiopquic==0.6.1", "uvloop>=0.21"), (3, 12)),
     "deno": Peer(("deno==2.9.8",), (3, 11)),
 }
 
