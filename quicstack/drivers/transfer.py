@@ -14,8 +14,11 @@ def take(stream: Stream, n: int, closed: QuicstackError | None) -> bytes | None:
     Raises StreamReset, or ``closed`` when nothing is left to read of a connection that is over.
     """
     receive = stream.receive
-    if receive is not None and receive.stop_code is not None:
-        raise StreamError(f"stream {stream.id} was told to stop; there is nothing to read", stream_id=stream.id)
+    if receive is not None:
+        if closed is None and n and receive.is_waiting:
+            return None
+        if receive.stop_code is not None:
+            raise StreamError(f"stream {stream.id} was told to stop; there is nothing to read", stream_id=stream.id)
     data = stream.read(n)
     if data:
         return data

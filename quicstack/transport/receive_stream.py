@@ -74,6 +74,11 @@ class ReceiveStream:
             self._advance()
         return changed
 
+    @property
+    def is_waiting(self) -> bool:
+        """In the Recv state with nothing to read: there is nothing else to say."""
+        return self.state is ReceiveState.RECV and not self.data.readable and self.stop_code is None
+
     def continues_at(self, offset: int) -> bool:
         """In the Recv state, all before ``offset`` is here and nothing after it: ``receive_run`` may follow."""
         return self.state is ReceiveState.RECV and self.stop_code is None and self.data.continues_at(offset)
