@@ -45,6 +45,7 @@ from quicstack.recovery.congestion.newreno import NewReno
 from quicstack.tls.certificate import CertificateKey, CertificateStore
 from quicstack.tls.trust import Trust
 from quicstack.train import Path, SendError, Train
+from quicstack.transport.scheduler import FirstComeFirstServed, RoundRobin, StreamScheduler, UrgencyScheduler
 from quicstack.transport.stream import Stream
 
 __version__ = "0.1.0"
@@ -66,22 +67,26 @@ __all__ = [
     "EchRejected",
     "Endpoint",
     "Environment",
+    "FirstComeFirstServed",
     "MigrationFailed",
     "MigrationRefused",
     "NewReno",
     "Path",
     "QuicstackError",
     "Ready",
+    "RoundRobin",
     "SendError",
     "Stream",
     "StreamError",
     "StreamLimitReached",
     "StreamReset",
+    "StreamScheduler",
     "StreamStopped",
     "Trace",
     "Train",
     "TransportError",
     "TransportErrorCode",
     "Trust",
+    "UrgencyScheduler",
     "__version__",
 ]

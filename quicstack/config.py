@@ -20,6 +20,7 @@ from quicstack.tls.session import MAX_LIFETIME
 from quicstack.tls.settings import ClientAuthentication, TlsSettings
 from quicstack.tls.trust import Trust
 from quicstack.token_store import MemoryTokenStore, TokenStore
+from quicstack.transport.scheduler import StreamScheduler, UrgencyScheduler
 from quicstack.wire.packet import MAX_CID_LENGTH, MIN_INITIAL_DATAGRAM
 from quicstack.wire.version import QUIC_V1, VERSIONS
 
@@ -144,6 +145,11 @@ class Configuration:
     max_probed_datagram_size: int | None = None
     """The largest to try; None is what an Ethernet frame carries, 1472 bytes on IPv4 and 1452 on IPv6."""
     congestion_controller: Callable[[int], CongestionController] = Cubic
+    scheduler: Callable[[], StreamScheduler] = UrgencyScheduler
+    """Makes what decides, in each connection, which stream sends next."""
+    datagram_share: float = 0.5
+    """How much of what is sent datagrams may take while streams have data too. Up to it they go first, beyond it after
+    the streams. 1: always first, and then streams may starve. 0: only what streams leave."""
     pacing: bool = True
     initial_rtt: float = 0.333
     ecn: bool = True
@@ -208,6 +214,7 @@ class Configuration:
         self._between("max_idle_timeout", 0, 1 << 32)
         if self.min_ack_delay is not None:
             self._between("min_ack_delay", 0, 16.383)
+        self._between("datagram_share", 0, 1)
         for name in ("bidi_local", "bidi_remote", "uni"):
             self._between(f"initial_max_stream_data_{name}", 0, 1 << 40)
         for name in ("send_buffer", "max_connections", "max_handshakes", "retry_threshold"):

@@ -33,7 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "quicstack.tls": GROUND | {"quicstack.wire"},
     "quicstack.recovery": set(),
     "quicstack.observe": GROUND | {"quicstack.wire", "quicstack.recovery"},
-    "quicstack.config": GROUND | {"quicstack.wire", "quicstack.tls", "quicstack.recovery", "quicstack.observe"},
+    "quicstack.config": GROUND
+    | {"quicstack.wire", "quicstack.tls", "quicstack.recovery", "quicstack.observe", "quicstack.transport.scheduler"},
     "quicstack.transport": GROUND | ENGINE_PARTS,
     "quicstack.connection": GROUND | ENGINE_PARTS | {"quicstack.transport"},
     "quicstack.stateless": GROUND | ENGINE_PARTS | {"quicstack.transport"},

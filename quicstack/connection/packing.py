@@ -15,6 +15,8 @@ __all__ = ["datagrams_fill", "fill_packet", "fill_path_frames", "is_drained"]
 
 PING_AFTER_ACK_ONLY = 64
 """ACK-only packets after which a PING asks the peer to acknowledge them, so that ranges can be forgotten (§13.2.4)."""
+DATAGRAM_BURST = 1 << 14
+"""Bytes that datagrams may take in a row because they took less than their share before."""
 
 
 def fill_packet(
@@ -123,7 +125,38 @@ def _fill_application(
         control.popleft()
     if not _may_send_data(state):
         return room
+    if not state.datagrams_out.size:
+        left = _fill_streams(state, room, out, records)
+        if state.datagram_debt > 0:
+            state.datagram_debt -= (room - left) * state.configuration.datagram_share
+        return left
+    if not state.outbox.sending:
+        state.datagram_debt = 0.0
+        return _fill_datagrams(state, room, out)[0]
+    return _fill_both(state, room, out, records)
+
+
+def _fill_both(state: ConnectionState, room: int, out: list[bytes], records: list[Record]) -> int:
+    """Datagrams and streams wait, and neither may starve the other: datagrams go first until they have had their share
+    of the bytes, then streams do until that is made up for."""
+    share = state.configuration.datagram_share
+    if state.datagram_debt <= 0 < share:
+        room, for_datagrams = _fill_datagrams(state, room, out)
+        left = _fill_streams(state, room, out, records)
+        for_streams = room - left
+    else:
+        left = _fill_streams(state, room, out, records)
+        for_streams = room - left
+        left, for_datagrams = _fill_datagrams(state, left, out)
+    debt = state.datagram_debt + for_datagrams * (1 - share) - for_streams * share
+    state.datagram_debt = max(debt, -DATAGRAM_BURST)
+    return left
+
+
+def _fill_datagrams(state: ConnectionState, room: int, out: list[bytes]) -> tuple[int, int]:
+    """Returns the room that is left, none if the next one needs a packet of its own, and the bytes written."""
     datagrams = state.datagrams_out
+    size = 0
     while datagrams.size:
         written = frame.write_datagram(datagrams.peek() or b"")
         if len(written) > room:
@@ -131,11 +164,12 @@ def _fill_application(
                 datagrams.pop()  # the path got smaller since it was queued; it will never fit
                 datagrams.dropped += 1
                 continue
-            return 0  # it goes first into the next packet
+            return 0, size  # it goes first into the next packet
         datagrams.pop()
         out.append(written)
         room -= len(written)
-    return _fill_streams(state, room, out, records)
+        size += len(written)
+    return room, size
 
 
 def _may_send_data(state: ConnectionState) -> bool:
@@ -147,24 +181,22 @@ def _may_send_data(state: ConnectionState) -> bool:
 def _fill_streams(state: ConnectionState, room: int, out: list[bytes], records: list[Record]) -> int:  # hot path
     sending = state.outbox.sending
     window = state.streams.send_window
-    while sending and room > 3:
-        stream = sending[0]
+    while room > 3 and (stream := sending.peek()) is not None:
         send = stream.send
         written = send.next_frame(room, window) if send is not None else None
         if written is None:
-            sending.popleft()
+            if send is not None and send.has_work(window):  # only the room was too small
+                break
+            sending.remove(stream)
             stream.is_sending = False
             if send is not None:
-                if send.has_work(window):  # only the room was too small
-                    stream.is_sending = True
-                    sending.appendleft(stream)
-                    break
                 _note_blocked(state, stream)
             continue
         out.append(written[0])
         records.append((STREAM, stream, *written[1]))
-        room -= len(written[0])
-        sending.rotate(-1)
+        size = len(written[0])
+        room -= size
+        sending.served(size)
     return room
 
 

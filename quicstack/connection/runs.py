@@ -78,8 +78,10 @@ def fill_run(
     acks = space.acks
     if len(outbox.sending) != 1 or outbox.control or state.datagrams_out.size or acks.unacked or acks.ack_due:
         return []
-    stream = outbox.sending[0]
-    frames = stream.send.full_frames(capacity, count, state.streams.send_window) if stream.send is not None else []
+    stream = outbox.sending.peek()
+    if stream is None or stream.send is None:
+        return []
+    frames = stream.send.full_frames(capacity, count, state.streams.send_window)
     if not frames:
         return []
     size = capacity + overhead

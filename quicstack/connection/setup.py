@@ -79,7 +79,7 @@ def new_state(
     ring_for: object,
 ) -> ConnectionState:
     """The parts of a connection, configured and joined."""
-    outbox = Outbox(is_client=is_client, bell=bell, ring_for=ring_for)
+    outbox = Outbox(is_client=is_client, bell=bell, ring_for=ring_for, scheduler=configuration.scheduler())
     parameters = _local_parameters(configuration, environment, identity, is_client)
     window = ReceiveWindow(configuration.initial_max_data, configuration.max_connection_window, identity.budget)
     factory = configuration.trace_factory

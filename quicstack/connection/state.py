@@ -186,6 +186,10 @@ class ConnectionState:
     coins: int = 0
     """Random bits not used yet, below a bit that is set."""
 
+    # packing
+    datagram_debt: float = 0.0
+    """Bytes that datagrams took beyond their share while streams waited; below 0, what they may still take."""
+
     # send
     ack_only_since_ping: int = 0
 

@@ -155,6 +155,10 @@ class AsyncStream:
             self._writing = False
             self._writer = None
 
+    def set_priority(self, urgency: int = 3, incremental: bool = True) -> None:
+        """When to send what is written here, beside the other streams: ``Stream.set_priority`` of the engine."""
+        self.engine.set_priority(urgency, incremental)
+
     def finish(self) -> None:
         """End the sending side after what was written."""
         self.engine.finish()

@@ -84,6 +84,10 @@ class BlockingStream:
         self.accepted = give(self.engine, data, self.accepted, fin, self._connection.closed)
         return self.accepted if self.accepted == len(data) else None
 
+    def set_priority(self, urgency: int = 3, incremental: bool = True) -> None:
+        """When to send what is written here, beside the other streams: ``Stream.set_priority`` of the engine."""
+        self.engine.set_priority(urgency, incremental)
+
     def finish(self) -> None:
         """End the sending side after what was written."""
         self.engine.finish()

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from quicstack.transport.scheduler import StreamScheduler, UrgencyScheduler
+
 if TYPE_CHECKING:
     from quicstack.transport.stream import Stream
 
@@ -49,11 +51,18 @@ class Outbox:
         "ring_for", "rung", "sending", "smoothed_rtt", "state_changed", "streams_allowed", "touched",
     )  # fmt: skip
 
-    def __init__(self, *, is_client: bool = False, bell: deque[Any] | None = None, ring_for: object = None) -> None:
+    def __init__(
+        self,
+        *,
+        is_client: bool = False,
+        bell: deque[Any] | None = None,
+        ring_for: object = None,
+        scheduler: StreamScheduler | None = None,
+    ) -> None:
         self.is_client = is_client
         self.control: deque[SentValue] = deque()
-        self.sending: deque[Stream] = deque()
-        """Streams with something to send, served round robin."""
+        self.sending: StreamScheduler = UrgencyScheduler() if scheduler is None else scheduler
+        """Streams with something to send, and whose turn it is."""
         self.ready: list[Stream] = []
         self.touched: list[Stream] = []
         """Streams that may have finished; the stream table forgets those that did."""
@@ -92,7 +101,7 @@ class Outbox:
         """The stream has something to send."""
         if not stream.is_sending:
             stream.is_sending = True
-            self.sending.append(stream)
+            self.sending.push(stream)
         if not self.rung:
             self.ring()
 

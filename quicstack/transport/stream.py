@@ -5,6 +5,7 @@ from __future__ import annotations
 from quicstack.errors import StreamError
 from quicstack.transport.outbox import Outbox
 from quicstack.transport.receive_stream import ReceiveStream
+from quicstack.transport.scheduler import DEFAULT_URGENCY, MAX_URGENCY
 from quicstack.transport.send_stream import SendStream
 from quicstack.transport.stream_states import RECEIVE_TERMINAL, SEND_TERMINAL, ReceiveState
 from quicstack.wire.varint import MAX_VARINT
@@ -26,7 +27,9 @@ class Stream:
     connection's ``take_ready`` when more can be done. ``send`` or ``receive`` is None on a unidirectional stream.
     """
 
-    __slots__ = ("_outbox", "id", "is_held", "is_ready", "is_sending", "owner", "receive", "send")
+    __slots__ = (
+        "_outbox", "id", "incremental", "is_held", "is_ready", "is_sending", "owner", "receive", "send", "urgency",
+    )  # fmt: skip
 
     def __init__(self, stream_id: int, receive: ReceiveStream | None, send: SendStream | None, outbox: Outbox) -> None:
         self.id = stream_id
@@ -35,6 +38,8 @@ class Stream:
         self.send = send
         self.is_ready = False
         self.is_sending = False
+        self.urgency = DEFAULT_URGENCY
+        self.incremental = True
         self.is_held = False
         """A driver keeps it for somebody who has not asked for it yet."""
         self._outbox = outbox
@@ -198,6 +203,26 @@ class Stream:
         """
         self._sending().reset(_checked(code), reliable_size)
         self._outbox.ring()
+
+    def set_priority(self, urgency: int = DEFAULT_URGENCY, incremental: bool = True) -> None:
+        """When to send what is written here, beside the other streams (in the words of RFC 9218 §4), from now on.
+
+        ``urgency`` is 0 (first) to 7 (last): while a more urgent stream can send, the others wait. Streams of one
+        urgency share: ``incremental`` ones take turns, those that are not go one after another in the order of their
+        ids. What is lost goes out again with the priority of its stream. The peer is not told. A scheduler of the
+        configuration that is not the default may see it differently.
+        """
+        self._sending()
+        if not 0 <= urgency <= MAX_URGENCY:
+            raise ValueError(f"urgency is {urgency}, expected 0 to {MAX_URGENCY}")
+        if (urgency, incremental) == (self.urgency, self.incremental):
+            return
+        queued = self.is_sending and self._outbox.closed is None
+        if queued:
+            self._outbox.sending.remove(self)
+        self.urgency, self.incremental = urgency, incremental
+        if queued:
+            self._outbox.sending.push(self)
 
     def refuse(self) -> None:
         """0-RTT was rejected, and the peer will never know of this stream: over on both sides, as if it were reset."""
