@@ -121,7 +121,7 @@ def test_what_an_urgent_stream_lost_goes_first() -> None:
     urgent.set_priority(1)
     line.client.wake()
     state = line.connection._state
-    assert not other.is_sending and not urgent.is_sending  # all is on its way
+    line.simulation.run(until=lambda: not other.is_sending and not urgent.is_sending)  # all is on its way
     packets = [packet for packet in state.recovery.outstanding(2) if packet.frames]
     for stream in (other, urgent):
         lost = [packet for packet in packets if packet.frames[0][1] is stream]
