@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from quicstack.tls.alerts import Alert, tls_error
-from quicstack.tls.certificate import CertificateKey
+from quicstack.tls.certificate import CertificateKey, parse_certificate
 from quicstack.tls.compression import compress, decompress
 from quicstack.tls.extensions import (
     ExtensionType,
@@ -115,7 +115,7 @@ def read_certificate(message: Message, whose: str, *, compression: Sequence[int]
 
 def _load_certificate(data: bytes, whose: str) -> x509.Certificate:
     try:
-        return x509.load_der_x509_certificate(data)
+        return parse_certificate(data)
     except (ValueError, x509.InvalidVersion) as error:
         raise tls_error(
             Alert.BAD_CERTIFICATE, f"the {whose} Certificate has an entry that is not X.509: {error}"

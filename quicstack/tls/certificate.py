@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -27,9 +28,14 @@ from quicstack.tls.alerts import Alert, tls_error
 from quicstack.tls.server_name import ascii_name
 from quicstack.tls.signatures import PrivateKey, scheme_name, schemes_of
 
-__all__ = ["CertificateKey", "CertificateKeys", "CertificateStore", "load_certificates"]
+__all__ = ["CertificateKey", "CertificateKeys", "CertificateStore", "load_certificates", "parse_certificate"]
 
 PEM_MARK = b"-----BEGIN "
+
+parse_certificate = lru_cache(maxsize=64)(x509.load_der_x509_certificate)
+"""Of DER bytes. The same few servers are met again and again, and parsing a certificate and its key takes 27 us; and
+one object serves all connections, which would keep one each. What is believed is not remembered: every handshake checks
+the chain and the proof anew."""
 
 
 def load_certificates(path: str | PathLike[str]) -> list[x509.Certificate]:

@@ -6,7 +6,7 @@ there are some. In an answer they are unsolicited, and fatal.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -157,7 +157,7 @@ def read_code_points(body: bytes, what: ExtensionType) -> tuple[int, ...]:
     return values
 
 
-def write_code_points(values: Iterable[int]) -> bytes:
+def write_code_points(values: Sequence[int]) -> bytes:
     return numbers(2, values)
 
 
@@ -177,7 +177,7 @@ def read_supported_versions(body: bytes) -> tuple[int, ...]:
     return versions
 
 
-def write_supported_versions(versions: Iterable[int]) -> bytes:
+def write_supported_versions(versions: Sequence[int]) -> bytes:
     return numbers(1, versions)
 
 
@@ -189,7 +189,7 @@ def read_compression_algorithms(body: bytes) -> tuple[int, ...]:
     return algorithms
 
 
-def write_compression_algorithms(algorithms: Iterable[int]) -> bytes:
+def write_compression_algorithms(algorithms: Sequence[int]) -> bytes:
     return numbers(1, algorithms)
 
 

@@ -9,10 +9,9 @@ from collections.abc import Callable
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from quicstack.tls.groups import SECP256R1, X25519, generate
-from quicstack.tls.key_schedule import hkdf_extract
+from quicstack.tls.key_schedule import hkdf_expand, hkdf_extract
 
 __all__ = ["AEADS", "HKDF_SHA256", "KEMS", "TAG_LENGTH", "Sender"]
 
@@ -67,4 +66,4 @@ def _extract(suite: bytes, salt: bytes, label: bytes, ikm: bytes) -> bytes:
 def _expand(suite: bytes, prk: bytes, label: bytes, info: bytes, length: int) -> bytes:
     """LabeledExpand (§4)."""
     labeled = length.to_bytes(2, "big") + b"HPKE-v1" + suite + label + info
-    return HKDFExpand(hashes.SHA256(), length, labeled).derive(prk)
+    return hkdf_expand(hashes.SHA256(), prk, labeled, length)

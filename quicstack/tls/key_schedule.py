@@ -15,11 +15,15 @@ Packet protection keys are not made here: QUIC has its own labels (RFC 9001 §5.
 
 from __future__ import annotations
 
-import hmac
+import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 __all__ = [
     "CIPHER_SUITES",
@@ -30,13 +34,22 @@ __all__ = [
     "KeySchedule",
     "Transcript",
     "export",
+    "hash_of",
+    "hkdf_expand",
     "hkdf_expand_label",
     "hkdf_extract",
+    "hmac_of",
 ]
 
 TLS_AES_128_GCM_SHA256 = 0x1301
 TLS_AES_256_GCM_SHA384 = 0x1302
 TLS_CHACHA20_POLY1305_SHA256 = 0x1303
+
+_SHA256, _SHA384 = hashes.SHA256(), hashes.SHA384()
+_FUNCTIONS = {"sha256": (hashlib.sha256, 64), "sha384": (hashlib.sha384, 128)}
+"""By name: the hash function, and the bytes of a block of it. Only these are hashes of a cipher suite."""
+_INNER = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +62,7 @@ class CipherSuite:
     hash_length: int
 
     def hash(self) -> hashes.HashAlgorithm:
-        return hashes.SHA384() if self.hash_length == 48 else hashes.SHA256()
+        return _SHA384 if self.hash_length == 48 else _SHA256
 
 
 CIPHER_SUITES: dict[int, CipherSuite] = {
@@ -63,28 +76,49 @@ CIPHER_SUITES: dict[int, CipherSuite] = {
 """The suites that QUIC can use. TLS_AES_128_CCM_8_SHA256 may not be (RFC 9001 §5.3)."""
 
 
+def hmac_of(hash: hashes.HashAlgorithm, key: bytes, data: bytes) -> bytes:
+    """HMAC (RFC 2104 §2).
+
+    Some forty of them make a handshake. Two hashes take 1.7 us, the standard library's ``hmac.digest`` 2.6 us, and
+    HKDFExpand of the library 4.2 us.
+    """
+    function, block = _FUNCTIONS[hash.name]
+    if len(key) > block:
+        key = function(key).digest()
+    padded = key.ljust(block, b"\0")
+    return function(padded.translate(_OUTER) + function(padded.translate(_INNER) + data).digest()).digest()
+
+
 def hkdf_extract(hash: hashes.HashAlgorithm, salt: bytes, ikm: bytes) -> bytes:
     """HKDF-Extract (RFC 5869 §2.2). An empty salt counts as zeros, which HMAC's own padding already gives."""
-    return hmac.digest(salt, ikm, hash.name)
+    return hmac_of(hash, salt, ikm)
+
+
+def hkdf_expand(hash: hashes.HashAlgorithm, secret: bytes, info: bytes, length: int) -> bytes:
+    """HKDF-Expand (RFC 5869 §2.3): as many blocks as it takes, each made of the one before. Mostly one is enough."""
+    output = block = hmac_of(hash, secret, info + b"\x01")
+    counter = 1
+    while len(output) < length:
+        counter += 1
+        block = hmac_of(hash, secret, block + info + counter.to_bytes(1, "big"))
+        output += block
+    return output[:length]
+
+
+@lru_cache(maxsize=256)
+def _label(label: bytes, length: int) -> bytes:
+    """The constant part of HkdfLabel, all but the context. The same few labels come again in every handshake."""
+    full_label = b"tls13 " + label
+    return length.to_bytes(2, "big") + len(full_label).to_bytes(1, "big") + full_label
 
 
 def hkdf_expand_label(hash: hashes.HashAlgorithm, secret: bytes, label: bytes, context: bytes, length: int) -> bytes:
     """HKDF-Expand-Label (RFC 8446 §7.1). ``label`` is given without its prefix ``tls13``."""
-    full_label = b"tls13 " + label
-    info = (
-        length.to_bytes(2, "big")
-        + len(full_label).to_bytes(1, "big")
-        + full_label
-        + len(context).to_bytes(1, "big")
-        + context
-    )
-    return HKDFExpand(hash, length, info).derive(secret)
+    return hkdf_expand(hash, secret, _label(label, length) + len(context).to_bytes(1, "big") + context, length)
 
 
 def hash_of(hash: hashes.HashAlgorithm, data: bytes) -> bytes:
-    digest = hashes.Hash(hash)
-    digest.update(data)
-    return digest.finalize()
+    return _FUNCTIONS[hash.name][0](data).digest()
 
 
 def export(hash: hashes.HashAlgorithm, exporter_secret: bytes, label: bytes, context: bytes, length: int) -> bytes:
@@ -104,7 +138,7 @@ class Transcript:
     def __init__(self) -> None:
         self._pending = b""
         self._hash: hashes.HashAlgorithm | None = None
-        self._digest: hashes.Hash | None = None
+        self._digest: _Hash | None = None
 
     def copy(self) -> Transcript:
         """The same messages so far, to go on in another way."""
@@ -116,8 +150,7 @@ class Transcript:
     def choose_hash(self, hash: hashes.HashAlgorithm) -> None:
         if self._digest is None:
             self._hash = hash
-            self._digest = hashes.Hash(hash)
-            self._digest.update(self._pending)
+            self._digest = _FUNCTIONS[hash.name][0](self._pending)
             self._pending = b""
 
     def add(self, message: bytes) -> None:
@@ -130,15 +163,15 @@ class Transcript:
         """Transcript-Hash over what was added so far."""
         if self._digest is None:
             raise RuntimeError("the transcript has no hash before the cipher suite is chosen")
-        return self._digest.copy().finalize()
+        return self._digest.digest()
 
     def replace_by_message_hash(self) -> None:
         """After a HelloRetryRequest, its ClientHello counts as one synthetic ``message_hash`` message (type 254)."""
         if self._hash is None:
             raise RuntimeError("the transcript has no hash before the cipher suite is chosen")
         digest = self.digest()
-        self._digest = hashes.Hash(self._hash)
-        self._digest.update(b"\xfe\x00\x00" + len(digest).to_bytes(1, "big") + digest)
+        message = b"\xfe\x00\x00" + len(digest).to_bytes(1, "big") + digest
+        self._digest = _FUNCTIONS[self._hash.name][0](message)
 
 
 class KeySchedule:
@@ -167,7 +200,7 @@ class KeySchedule:
     def finished(self, traffic_secret: bytes, transcript_hash: bytes) -> bytes:
         """The ``verify_data`` of a Finished message (RFC 8446 §4.4.4)."""
         key = hkdf_expand_label(self.hash, traffic_secret, b"finished", b"", self.suite.hash_length)
-        return hmac.digest(key, transcript_hash, self.hash.name)
+        return hmac_of(self.hash, key, transcript_hash)
 
     def _derived(self) -> bytes:
         return self.derive(b"derived", hash_of(self.hash, b""))

@@ -5,7 +5,8 @@ Everything that does not decode is ``decode_error`` and says in which structure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import struct
+from collections.abc import Iterator, Sequence
 
 from quicstack.errors import TransportError
 from quicstack.tls.alerts import Alert, tls_error
@@ -49,7 +50,7 @@ class Reader:
         data = self.vector(length_size, minimum)
         if len(data) % 2:
             raise self.error(f"has a list of two-byte values that is {len(data)} bytes long")
-        return tuple(int.from_bytes(data[i : i + 2], "big") for i in range(0, len(data), 2))
+        return struct.unpack(f">{len(data) // 2}H", data)
 
     def items(self, length_size: int, minimum: int = 0) -> Iterator[Reader]:
         """Walk a vector of structures: yields the same inner reader until it is used up."""
@@ -70,6 +71,6 @@ def vector(length_size: int, data: bytes) -> bytes:
     return len(data).to_bytes(length_size, "big") + data
 
 
-def numbers(length_size: int, values: Iterable[int]) -> bytes:
+def numbers(length_size: int, values: Sequence[int]) -> bytes:
     """A vector of two-byte code points."""
-    return vector(length_size, b"".join(value.to_bytes(2, "big") for value in values))
+    return vector(length_size, struct.pack(f">{len(values)}H", *values))

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from quicstack.errors import CertificateError, TransportError
-from quicstack.tls.certificate import CertificateKey
+from quicstack.tls.certificate import CertificateKey, parse_certificate
 from quicstack.tls.presentation import Reader, number, vector
 from quicstack.tls.settings import TlsSettings
 
@@ -49,7 +49,7 @@ class Session:
         return (int((now - self.received_at) * 1000) + self.age_add) % (1 << 32)
 
     def certificates(self) -> tuple[x509.Certificate, ...]:
-        return tuple(map(x509.load_der_x509_certificate, self.chain))
+        return tuple(map(parse_certificate, self.chain))
 
     def write(self) -> bytes:
         return b"".join(

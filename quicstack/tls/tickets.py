@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from quicstack.errors import TransportError
+from quicstack.tls.certificate import parse_certificate
 from quicstack.tls.key_schedule import CIPHER_SUITES, TLS_AES_256_GCM_SHA384, hkdf_expand_label
 from quicstack.tls.presentation import Reader, number, vector
 
@@ -50,7 +51,7 @@ class Ticket:
     """What the transport wants back: the limits that the client will remember."""
 
     def certificates(self) -> tuple[x509.Certificate, ...]:
-        return tuple(map(x509.load_der_x509_certificate, self.chain))
+        return tuple(map(parse_certificate, self.chain))
 
     def age_error(self, obfuscated_age: int, now: float) -> float:
         """RFC 8446 §8.3: how much older, or younger, the ticket is than the client says, in seconds."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from quicstack.errors import TransportError, TransportErrorCode
 from quicstack.wire.frame import MAX_STREAMS_LIMIT
@@ -89,6 +91,8 @@ _FLAGS = {
 _PREFERRED_ADDRESS = 0x0D
 _MIN_ACK_DELAY = 0xFF04DE1B
 """In microseconds, unlike its siblings."""
+_UNITS = dict.fromkeys(_INTEGERS, 1) | dict.fromkeys(_MILLISECONDS, 1000) | {_MIN_ACK_DELAY: 1_000_000}
+"""What parameters of one integer count in: pieces, or so many to a second."""
 _SERVER_ONLY = {0x00, 0x02, 0x0D, 0x10}
 _NAMES = {
     **_BYTES,
@@ -114,10 +118,10 @@ def read_transport_parameters(data: bytes, *, from_server: bool) -> TransportPar
     pos = 0
     try:
         while pos < len(data):
-            identifier, pos = read_varint(data, pos)
-            length, pos = read_varint(data, pos)
-            value = data[pos : pos + length]
-            pos += length
+            identifier, start = read_varint(data, pos)
+            length, start = read_varint(data, start)
+            pos = start + length
+            value = data[start:pos]
             if len(value) != length:
                 raise _error(f"parameter {identifier:#x} is truncated")
             key = identifier.to_bytes(8, "big")
@@ -142,18 +146,18 @@ def _read_one(parameters: TransportParameters, identifier: int, value: bytes) ->
     name = _NAMES.get(identifier)
     if name is None:
         return  # §7.4.2: parameters we do not know are ignored
-    if identifier in _BYTES:
-        if len(value) > 20:
-            raise _error(f"{name} of {len(value)} bytes")
-        setattr(parameters, name, value)
-    elif identifier in _INTEGERS or identifier in _MILLISECONDS or identifier == _MIN_ACK_DELAY:
+    unit = _UNITS.get(identifier)
+    if unit is not None:
         number, end = read_varint(value, 0)
         if end != len(value):
             raise _error(f"{name} has {len(value) - end} bytes after its integer")
         if identifier == 0x0B and number >= 1 << 14:
             raise _error(f"max_ack_delay of {number} ms, expected below 2^14")
-        unit = 1000 if identifier in _MILLISECONDS else 1_000_000 if identifier == _MIN_ACK_DELAY else None
-        setattr(parameters, name, number if unit is None else number / unit)
+        setattr(parameters, name, number if unit == 1 else number / unit)
+    elif identifier in _BYTES:
+        if len(value) > 20:
+            raise _error(f"{name} of {len(value)} bytes")
+        setattr(parameters, name, value)
     elif identifier == _VERSION_INFORMATION:
         parameters.version_information = _read_version_information(value)
     elif identifier == _STATELESS_RESET_TOKEN:
@@ -206,28 +210,14 @@ def _read_version_information(value: bytes) -> tuple[int, ...]:
 
 def write_transport_parameters(parameters: TransportParameters) -> bytes:
     """The extension body; values equal to their default are left out (§7.4: that means the same)."""
-    out = []
-    for identifier, name in sorted(_NAMES.items()):
+    out: list[bytes] = []
+    for identifier, name, default, write in _WRITERS:
         value = getattr(parameters, name)
-        if value == getattr(_DEFAULTS, name):
-            continue
-        if identifier in _INTEGERS:
-            body = encode_varint(value)
-        elif identifier in _MILLISECONDS:
-            body = encode_varint(round(value * 1000))
-        elif identifier == _MIN_ACK_DELAY:
-            body = encode_varint(round(value * 1_000_000))
-        elif identifier == _VERSION_INFORMATION:
-            body = b"".join(version.to_bytes(4, "big") for version in value)
-        elif identifier in _FLAGS:
-            body = b""
-        elif identifier == _PREFERRED_ADDRESS:
-            body = _write_preferred_address(value)
-        else:
-            body = value
-        out.append(encode_varint(identifier) + encode_varint(len(body)) + body)
-    for identifier, body in parameters.reserved.items():
-        out.append(encode_varint(identifier) + encode_varint(len(body)) + body)
+        if value != default:
+            body = write(value)
+            out += (identifier, encode_varint(len(body)), body)
+    for number, body in parameters.reserved.items():
+        out += (encode_varint(number), encode_varint(len(body)), body)
     return b"".join(out)
 
 
@@ -243,3 +233,24 @@ def _write_preferred_address(address: PreferredAddress) -> bytes:
             address.stateless_reset_token,
         )
     )
+
+
+def _writer(identifier: int) -> Callable[[Any], bytes]:
+    """What makes the body of a parameter from its value."""
+    if identifier in _INTEGERS:
+        return encode_varint
+    if identifier in _MILLISECONDS:
+        return lambda seconds: encode_varint(round(seconds * 1000))
+    if identifier == _MIN_ACK_DELAY:
+        return lambda seconds: encode_varint(round(seconds * 1_000_000))
+    if identifier == _VERSION_INFORMATION:
+        return lambda versions: b"".join(version.to_bytes(4, "big") for version in versions)
+    if identifier in _FLAGS:
+        return lambda _: b""
+    return _write_preferred_address if identifier == _PREFERRED_ADDRESS else bytes
+
+
+_WRITERS = [
+    (encode_varint(identifier), name, getattr(_DEFAULTS, name), _writer(identifier))
+    for identifier, name in sorted(_NAMES.items())
+]
