@@ -85,17 +85,19 @@ class PacketKeys:
 
     ``masks`` maps n samples of 16 bytes to n masks of 16 bytes, of which the first five count (RFC 9001 §5.4.1).
 
-    The keys are derived at once, the ciphers are made when they are first used. An AEAD takes 2.4 KiB and a header
+    The AEAD key is derived at once, the ciphers are made when they are first used. An AEAD takes 2.4 KiB and a header
     protection cipher 6 us and 1 KiB, and most connections never come to the keys of the next phase.
     """
 
-    __slots__ = ("_hp", "_key", "_open", "_seal", "iv", "masks", "packets", "secret", "suite", "version")
+    __slots__ = ("_key", "_open", "_seal", "iv", "masks", "packets", "secret", "suite", "version")
 
     _seal: Callable[[bytes, bytes, bytes], bytes]
     _open: Callable[[bytes, bytes, bytes], bytes]
     masks: Callable[[bytes], bytes]
 
-    def __init__(self, suite: CipherSuite, secret: bytes, version: Version, hp: bytes | None = None) -> None:
+    def __init__(
+        self, suite: CipherSuite, secret: bytes, version: Version, masks: Callable[[bytes], bytes] | None = None
+    ) -> None:
         self.suite = suite
         self.secret = secret
         self.version = version
@@ -103,13 +105,15 @@ class PacketKeys:
         """Packets sealed, or packets that failed to open: what RFC 9001 §6.6 limits."""
         self._key = self._derive(b" key", suite.key_length)
         self.iv = int.from_bytes(self._derive(b" iv", 12), "big")
-        self._hp = self._derive(b" hp", suite.key_length) if hp is None else hp
+        if masks is not None:
+            self.masks = masks
 
     def __getattr__(self, name: str) -> Any:
         """A cipher that was not needed before. Python asks here only for attributes that are not set yet."""
         is_chacha20 = self.suite.value == TLS_CHACHA20_POLY1305_SHA256
         if name == "masks":
-            self.masks = _chacha20_masks(self._hp) if is_chacha20 else _aes_masks(self._hp)
+            key = self._derive(b" hp", self.suite.key_length)
+            self.masks = _chacha20_masks(key) if is_chacha20 else _aes_masks(key)
         elif name in ("_seal", "_open"):
             aead = ChaCha20Poly1305(self._key) if is_chacha20 else AESGCM(self._key)
             self._seal, self._open = aead.encrypt, aead.decrypt
@@ -123,7 +127,7 @@ class PacketKeys:
     def next_phase(self) -> PacketKeys:
         """The keys after a key update (RFC 9001 §6.1); header protection stays."""
         secret = self._derive(b" ku", self.suite.hash_length)
-        return PacketKeys(self.suite, secret, self.version, self._hp)
+        return PacketKeys(self.suite, secret, self.version, self.masks)
 
     def seal(self, header: bytes, pn_length: int, packet_number: int, payload: bytes) -> bytes:
         """One protected packet, long or short header. ``payload`` plus ``pn_length`` is at least 4 bytes long."""
