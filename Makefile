@@ -99,7 +99,7 @@ bench: $(VENV)/.installed-dev
 bench-all: $(VENV)/.installed-dev
 	@$(MAKE) --no-print-directory peers || true
 	$(BIN)/python benchmarks/floor.py
-	$(BIN)/python benchmarks/compare.py --all --pairs 5 $(ARGS)
+	$(BIN)/python benchmarks/compare.py --all --pairs 3 --report docs/performance $(ARGS)
 	$(BIN)/python benchmarks/growth.py --long
 
 coverage: $(VENV)/.installed-dev

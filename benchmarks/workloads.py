@@ -36,7 +36,11 @@ class Link(Protocol):
     async def send_datagram(self, data: bytes) -> None: ...
     async def receive_datagram(self) -> bytes: ...
     async def close(self) -> None: ...
-    def facts(self) -> dict[str, Any]: ...
+    def facts(self) -> dict[str, Any]:
+        """Counters, as far as the stack has any: packets and trains, sent and received."""
+        ...
+
+    def resumed(self) -> bool: ...
 
 
 class Datagrams:
@@ -222,65 +226,118 @@ async def datagram_echo(link: Link, count: int, size: int = 100) -> dict[str, fl
 Connect = Callable[[], Awaitable[Link]]
 
 
-async def handshakes(connect: Connect, count: int, at_once: int) -> dict[str, float]:
-    """Connections opened and closed, so many at once."""
+async def connect_many(connect: Connect, count: int, at_once: int = 20) -> list[Link]:
+    links: list[Link] = []
+    while len(links) < count:
+        links += await asyncio.gather(*(connect() for _ in range(min(at_once, count - len(links)))))
+    return links
+
+
+async def handshakes(connect: Connect, count: int, at_once: int, resuming: bool = False) -> dict[str, float]:
+    """Connections opened and closed, so many at once. Nobody waits for a close: for some stacks it is as long as three
+    probe timeouts (RFC 9000 §10.2), in which there is nothing to do."""
     left = count
+    closing = set()
 
     async def worker() -> None:
         nonlocal left
         while left > 0:
             left -= 1
             link = await connect()
-            await link.close()
+            if resuming and not link.resumed():
+                raise SystemExit("a full handshake where a resumed one was asked for")
+            closing.add(asyncio.ensure_future(link.close()))
 
     started = time.perf_counter()
     await asyncio.gather(*(worker() for _ in range(at_once)))
     return {"count": count, "seconds": time.perf_counter() - started}
 
 
+async def short_transfers(link: Link, count: int) -> dict[str, float]:
+    """Downloads of 1 MB on one connection, a stream each, one after the other."""
+    started = time.perf_counter()
+    for _ in range(count):
+        await download(link, 1_000_000)
+    return {"count": count, "seconds": time.perf_counter() - started}
+
+
+async def fresh_transfers(connect: Connect, count: int) -> dict[str, float]:
+    """The same with a connection each; its handshake is on the clock, its close is not."""
+    closing = set()
+    started = time.perf_counter()
+    for _ in range(count):
+        link = await connect()
+        await download(link, 1_000_000)
+        closing.add(asyncio.ensure_future(link.close()))
+    return {"count": count, "seconds": time.perf_counter() - started}
+
+
 async def idle(connect: Connect, count: int, first: Link) -> dict[str, float]:
     """Bytes of memory that each of ``count`` connections costs a client and a server."""
     own, theirs = resident(), (await server_facts(first))["rss"]
-    links = []
-    for _ in range(count // 20):
-        links += await asyncio.gather(*(connect() for _ in range(20)))
+    links = await connect_many(connect, count)
     await asyncio.sleep(1.0)
     grown = resident() - own, (await server_facts(first))["rss"] - theirs
+    return {
+        "count": len(links), "seconds": 0.0, "client_bytes": grown[0] / count, "server_bytes": grown[1] / count
+    }  # fmt: skip
+
+
+async def active(links: list[Link], rounds: int) -> dict[str, float]:
+    """Every connection has one small request in flight all the time."""
+    started = time.perf_counter()
+    await asyncio.gather(*(requests(link, rounds, 1) for link in links))
+    return {"count": len(links) * rounds, "seconds": time.perf_counter() - started}
+
+
+def counted(links: list[Link], since: dict[str, int]) -> dict[str, int]:
+    """The counters of all these connections, less what they were."""
+    total: dict[str, int] = {}
     for link in links:
-        await link.close()
-    return {"count": count, "seconds": 0.0, "client_bytes": grown[0] / count, "server_bytes": grown[1] / count}
+        for name, number in link.facts().items():
+            total[name] = total.get(name, 0) + number
+    return {name: number - since.get(name, 0) for name, number in total.items()}
 
 
 async def run(connect: Connect, work: str, numbers: list[int]) -> None:
-    """A client's life: connect, ask the server what it used, work, ask again, say it all."""
+    """A client's life: connect, ask the server what it used, work, ask again, say it all. The process ends with it,
+    whatever is open: closing is not what is measured."""
     link = await connect()
-    try:
-        if work not in ("handshakes", "idle"):
-            await download(link, 1_000_000)  # slow start and the first calls of everything are behind us
-        before, own = await server_facts(link), cpu_seconds()
-        if work in ("download", "upload"):
-            result = await (download if work == "download" else upload)(link, numbers[0])
-        elif work == "requests":
-            result = await requests(link, *numbers)
-        elif work == "datagrams":
-            result = await datagram_flood(link, *numbers)
-        elif work == "echo":
-            result = await datagram_echo(link, *numbers)
-        elif work == "handshakes":
-            result = await handshakes(connect, *numbers)
-        else:
-            result = await idle(connect, numbers[0], link)
-        own = cpu_seconds() - own
-        after = await server_facts(link)
-        say(**result, client_cpu=own, server_cpu=after["cpu"] - before["cpu"], **link.facts())
-    finally:
-        await link.close()
+    links = [link]
+    if work not in ("handshakes", "resumed", "idle"):
+        await download(link, 1_000_000)  # slow start and the first calls of everything are behind us
+    if work == "active":
+        links = await connect_many(connect, numbers[0])
+        await active(links, 1)
+    works: dict[str, Callable[[], Awaitable[dict[str, float]]]] = {
+        "download": lambda: download(link, *numbers),
+        "upload": lambda: upload(link, *numbers),
+        "requests": lambda: requests(link, *numbers),
+        "datagrams": lambda: datagram_flood(link, *numbers),
+        "echo": lambda: datagram_echo(link, *numbers),
+        "handshakes": lambda: handshakes(connect, *numbers),
+        "resumed": lambda: handshakes(connect, *numbers, resuming=True),
+        "short": lambda: short_transfers(link, *numbers),
+        "fresh": lambda: fresh_transfers(connect, *numbers),
+        "active": lambda: active(links, *numbers[1:]),
+        "idle": lambda: idle(connect, numbers[0], link),
+    }
+    before = await server_facts(link)
+    since, own = counted(links, {}), cpu_seconds()
+    result = await works[work]()
+    own = cpu_seconds() - own
+    seen = {} if work in ("handshakes", "resumed", "fresh", "idle") else counted(links, since)
+    after = await server_facts(link)
+    say(**result, client_cpu=own, server_cpu=after["cpu"] - before["cpu"], **seen)
+    os._exit(0)
 
 
 def main(
-    serve: Callable[[str, str], Awaitable[None]], connector: Callable[[int, str], Connect], *, uvloop: bool = True
+    serve: Callable[[str, str], Awaitable[None]], connector: Callable[[int, str, bool], Connect], *, uvloop: bool = True
 ) -> None:
-    """``server LOOP LAYER FOLDER`` or ``client LOOP LAYER PORT WORK NUMBERS...``, each on its own core."""
+    """``connector`` gets port, layer, and whether every connection after the first is to resume its session.
+
+    ``server LOOP LAYER FOLDER`` or ``client LOOP LAYER PORT WORK NUMBERS...``, each on its own core."""
     role, loop, layer, where, *rest = sys.argv[1:]
     if (os.cpu_count() or 1) > 1:
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[role == "server"]})
@@ -292,4 +349,5 @@ def main(
     if role == "server":
         runner(serve(where, layer))
     else:
-        runner(run(connector(int(where), layer), rest[0], [int(number) for number in rest[1:]]))
+        connect = connector(int(where), layer, rest[0] == "resumed")
+        runner(run(connect, rest[0], [int(number) for number in rest[1:]]))

@@ -109,11 +109,14 @@ class PicoLink:
     async def close(self) -> None:
         await self.context.__aexit__(None, None, None)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, int]:
         return {}
 
+    def resumed(self) -> bool:
+        return False
 
-def connector(port: int, layer: str) -> Connect:
+
+def connector(port: int, layer: str, resuming: bool) -> Connect:
     async def connect_side() -> Any:
         wanted = configuration(True, verify_mode=ssl.CERT_NONE, server_name="localhost")
         context = connect("127.0.0.1", port, configuration=wanted, create_protocol=Side)

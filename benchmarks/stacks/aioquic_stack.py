@@ -1,5 +1,5 @@
-"""aioquic as a benchmark's server and client, QUIC streams and HTTP/3; and qh3, which kept its interface: the program's
-name decides (``qh3_stack.py`` runs this file)."""
+"""aioquic as a benchmark's server and client, QUIC streams and HTTP/3; and qh3, which kept its interface: BENCH_STACK
+in the environment says which."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Http(Plain):
         self.bodies: dict[int, asyncio.StreamReader] = {}
 
     def quic_event_received(self, event: Any) -> None:
-        super().quic_event_received(event)
+        """Nothing goes to the layer of streams below, which would end each stream that nobody holds."""
         if self.http is None:
             self.http = h3.H3Connection(self._quic)
         for found in self.http.handle_event(event):
@@ -87,6 +87,23 @@ class Http(Plain):
                     self.bodies[stream].feed_data(found.data)
                 if found.stream_ended:
                     self.bodies.pop(stream).feed_eof()
+
+    def request(self) -> tuple[Read, Write]:
+        """A request on the stream that is next when its first bytes are written."""
+        body = asyncio.StreamReader(limit=1 << 24)
+        write_on: Write | None = None
+
+        async def write(data: bytes, end: bool) -> None:
+            nonlocal write_on
+            if write_on is None:
+                if self.http is None:
+                    self.http = h3.H3Connection(self._quic)
+                stream = self._quic.get_next_available_stream_id()
+                self.bodies[stream] = body
+                write_on = self.writer(stream)
+            await write_on(data, end)
+
+        return body.read, write
 
     def writer(self, stream: int) -> Write:
         started = False
@@ -129,12 +146,15 @@ async def serve_layer(folder: str, layer: str) -> None:
     served = configuration(layer, is_client=False)
     served.load_cert_chain(f"{folder}/cert.pem", f"{folder}/key.pem")
     factory = Http if layer == "h3" else Plain
+    tickets: dict[bytes, Any] = {}
     server = await aio.serve(
         "127.0.0.1",
         0,
         configuration=served,
         create_protocol=factory,
         stream_handler=on_stream if layer == "quic" else None,
+        session_ticket_fetcher=tickets.get,
+        session_ticket_handler=lambda ticket: tickets.setdefault(ticket.ticket, ticket),
     )
     workloads.say(port=server._transport.get_extra_info("sockname")[1])
     await workloads.input_ends()
@@ -150,13 +170,8 @@ class StackLink:
     async def open(self) -> tuple[Read, Write]:
         if self.layer == "quic":
             return ends(*await self.protocol.create_stream())
-        if self.protocol.http is None:
-            self.protocol.http = h3.H3Connection(self.protocol._quic)
-        stream = self.protocol._quic.get_next_available_stream_id()
-        body = self.protocol.bodies[stream] = asyncio.StreamReader(limit=1 << 24)
-        write = self.protocol.writer(stream)
-        self.protocol._quic._get_or_create_stream_for_send(stream)  # so that the next request gets another one
-        return body.read, write
+        request: tuple[Read, Write] = self.protocol.request()
+        return request
 
     async def send_datagram(self, data: bytes) -> None:
         self.protocol._quic.send_datagram_frame(data)
@@ -169,16 +184,31 @@ class StackLink:
     async def close(self) -> None:
         await self.context.__aexit__(None, None, None)
 
-    def facts(self) -> dict[str, Any]:
-        return {}
+    def facts(self) -> dict[str, int]:
+        """aioquic counts nothing, but its packet numbers tell; qh3 keeps them where Python cannot see."""
+        quic = self.protocol._quic
+        space = getattr(quic, "_spaces", {}).get(tls.Epoch.ONE_RTT)
+        if not hasattr(quic, "_packet_number") or not hasattr(space, "largest_received_packet"):
+            return {}
+        return {"packets_sent": quic._packet_number, "packets_received": space.largest_received_packet + 1}
+
+    def resumed(self) -> bool:
+        resumed: bool = self.protocol._quic.tls.session_resumed
+        return resumed
 
 
-def connector(port: int, layer: str) -> Connect:
+def connector(port: int, layer: str, resuming: bool) -> Connect:
     wanted = configuration(layer, is_client=True)
+
+    def keep(ticket: Any) -> None:
+        wanted.session_ticket = ticket
 
     async def connect_layer() -> Any:
         factory = Http if layer == "h3" else Plain
-        context = aio.connect("127.0.0.1", port, configuration=wanted, create_protocol=factory)
+        context = aio.connect(
+            "127.0.0.1", port, configuration=wanted, create_protocol=factory,
+            session_ticket_handler=keep if resuming else None,
+        )  # fmt: skip
         return StackLink(await context.__aenter__(), context, layer)
 
     return connect_layer

@@ -91,11 +91,14 @@ class WtLink:
         await self.session.close()
         await self.client.close()
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, int]:
         return {}
 
+    def resumed(self) -> bool:
+        return False
 
-def connector(port: int, layer: str) -> Connect:
+
+def connector(port: int, layer: str, resuming: bool) -> Connect:
     async def connect() -> Any:
         client = WebTransportClient(config=ClientConfig(verify_mode=ssl.CERT_NONE))
         await client.__aenter__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import sys
 from pathlib import Path
@@ -18,10 +19,13 @@ from h3.server import Reply, Request
 from h3.server import serve as serve_h3
 from quicstack import CertificateKey, CertificateStore, Configuration, Trust
 from quicstack.drivers.aio import AsyncConnection, AsyncStream, connect, serve
-from quicstack.tls.groups import X25519
+from quicstack.observe.stats import Counters
+from quicstack.session_store import SessionStore
+from quicstack.tls.groups import X25519, X25519MLKEM768
 from webtransport import ClientConfig, ServerApp, ServerConfig, WebTransportClient, WebTransportSession
 
-SETTINGS: dict[str, Any] = {"path_mtu_discovery": False, "cipher_suites": (0x1301,), "groups": (X25519,)}
+GROUPS = (X25519MLKEM768,) if os.environ.get("BENCH_GROUPS") == "hybrid" else (X25519,)
+SETTINGS: dict[str, Any] = {"path_mtu_discovery": False, "cipher_suites": (0x1301,), "groups": GROUPS}
 """What the other stacks do as well: 1200 bytes, AES-128-GCM, X25519. Everything else as it comes."""
 
 
@@ -128,6 +132,20 @@ async def serve_layer(folder: str, layer: str) -> None:
 # -- clients
 
 
+class NewestSession:
+    """Gives the newest session again and again, as the other stacks are made to do: each handshake can be resumed, and
+    none waits for a ticket."""
+
+    def __init__(self) -> None:
+        self.session: bytes | None = None
+
+    def put(self, key: str, session: bytes, /) -> None:
+        self.session = session
+
+    def take(self, key: str, /) -> bytes | None:
+        return self.session
+
+
 class QuicLink:
     def __init__(self, connection: AsyncConnection) -> None:
         self.connection = connection
@@ -146,14 +164,11 @@ class QuicLink:
         self.connection.close()
         await self.connection.wait_closed()
 
-    def facts(self) -> dict[str, Any]:
-        counters = self.connection.engine.stats().counters
-        return {
-            "packets_sent": counters.packets_sent,
-            "packets_received": counters.packets_received,
-            "trains_sent": counters.trains_sent,
-            "trains_received": counters.trains_received,
-        }
+    def facts(self) -> dict[str, int]:
+        return facts_of(self.connection.engine.stats().counters)
+
+    def resumed(self) -> bool:
+        return self.connection.engine.session_resumed
 
 
 class H3Link(QuicLink):
@@ -214,24 +229,30 @@ class WtLink(QuicLink):
         await self.session.close()
         await self.client.close()
 
-    def facts(self) -> dict[str, Any]:
-        self.connection: Any = self.session
-        counters = self.session.connection.stats().counters
-        return {"packets_sent": counters.packets_sent, "packets_received": counters.packets_received}
+    def facts(self) -> dict[str, int]:
+        return facts_of(self.session.connection.stats().counters)
 
 
-def connector(port: int, layer: str) -> Connect:
+def facts_of(counters: Counters) -> dict[str, int]:
+    names = ("packets_sent", "packets_received", "trains_sent", "trains_received")
+    return {name: getattr(counters, name) for name in names}
+
+
+def connector(port: int, layer: str, resuming: bool) -> Connect:
+    sessions: SessionStore | None = NewestSession() if resuming else None
+    settings: dict[str, Any] = {"trust": Trust.insecure(), "session_store": sessions}
+
     async def connect_layer() -> Any:
-        trust = Trust.insecure()
         if layer == "quic":
-            return QuicLink(await connect("127.0.0.1", port, configuration=configuration(layer, trust=trust)))
+            return QuicLink(await connect("127.0.0.1", port, configuration=wanted))
         if layer == "h3":
-            context = H3Client.connect("127.0.0.1", port, configuration=configuration(layer, trust=trust))
+            context = H3Client.connect("127.0.0.1", port, configuration=wanted)
             return H3Link(await context.__aenter__(), context)
         client = WebTransportClient(config=ClientConfig.create(verify_mode=ssl.CERT_NONE, quic=SETTINGS))
         await client.__aenter__()
         return WtLink(client, await client.connect(f"https://127.0.0.1:{port}/"))
 
+    wanted = configuration(layer, **settings)
     return connect_layer
 
 

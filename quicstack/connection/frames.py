@@ -136,7 +136,7 @@ def _server_only(state: ConnectionState, frame_type: int) -> None:
         raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, f"a client sent {name}", frame_type)
 
 
-def _stream(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:  # hot path: benchmarks/bulk.py
+def _stream(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:  # hot path: benchmarks/engine.py
     stream_id, offset, chunk, fin, pos = frame.read_stream(data, pos, frame_type)
     stream = state.streams.streams.get(stream_id)
     receive = stream.receive if stream is not None else None
