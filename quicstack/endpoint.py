@@ -5,7 +5,6 @@ A driver feeds trains in, pulls trains out and calls back at deadlines; see ``do
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from quicstack.config import Configuration
 from quicstack.connection.connection import Connection
 from quicstack.connection.setup import Identity, server_tickets
+from quicstack.deadlines import Deadlines
 from quicstack.environment import Environment
 from quicstack.errors import ConfigurationError, TransportError, TransportErrorCode
 from quicstack.stateless import StatelessAnswers
@@ -27,9 +27,6 @@ __all__ = ["Endpoint", "EndpointCounters"]
 MIN_INITIAL_DCID = 8
 """RFC 9000 §7.2: the client's first Destination Connection ID has at least eight bytes."""
 MAX_CID_ATTEMPTS = 100
-
-_Deadline = tuple[float, int, Connection]
-"""When, a number that orders equal times, and who."""
 
 
 @dataclass(slots=True)
@@ -74,11 +71,9 @@ class Endpoint:
             configuration.token_key or environment.random(32), environment.random, environment.wall_time
         )
         self._tickets = server_tickets(configuration, environment)
-        self._timers: list[_Deadline] = []
-        self._deadline: dict[Connection, _Deadline] = {}
+        self._deadlines: Deadlines[Connection] = Deadlines()
         self._handshakes: dict[Connection, None] = {}  # of clients, not complete
         self._last_sent: tuple[Train, Connection] | None = None
-        self._sequence = 0
         self._ready: dict[Connection, None] = {}
         self._closing = False
 
@@ -307,25 +302,16 @@ class Endpoint:
 
     def next_timeout(self) -> float | None:
         """When ``handle_timeout`` wants to be called."""
-        timers = self._timers
-        while timers:
-            if self._deadline.get(timers[0][2]) is timers[0]:
-                return timers[0][0]
-            heapq.heappop(timers)  # was moved, or the connection is gone
-        return None
+        for connection in self._deadlines.settle():
+            self._forget(connection)
+        return self._deadlines.earliest()
 
     def handle_timeout(self, now: float) -> None:
         """Let every connection act whose deadline has passed."""
-        timers = self._timers
-        due = []
-        while timers and timers[0][0] <= now:
-            entry = heapq.heappop(timers)
-            connection = entry[2]
-            if self._deadline.get(connection) is entry:
-                del self._deadline[connection]
-                due.append(connection)
+        for connection in self._deadlines.settle():
+            self._forget(connection)
         # Once each: a pacing deadline stays in the past until next_train is called.
-        for connection in due:
+        for connection in self._deadlines.take_due(now):
             actual = connection.next_timeout()
             if actual is not None and actual <= now:
                 connection.handle_timeout(now)
@@ -347,11 +333,19 @@ class Endpoint:
             self._after(connection)
 
     def _after(self, connection: Connection) -> None:
-        """A connection was touched: bring the routing tables, its deadline and the ready list up to date."""
+        """A connection was touched: bring the ready list and the routing tables up to date."""
         if connection.has_ready:
             self._ready[connection] = None
             if connection.handshake_complete:
                 self._handshakes.pop(connection, None)
+        if connection.has_new_cids:
+            self._route(connection)
+        if connection.terminated:
+            self._forget(connection)
+        else:
+            self._deadlines.touch(connection)
+
+    def _route(self, connection: Connection) -> None:
         added, removed = connection.take_cid_changes()
         self._by_cid.update(dict.fromkeys(added, connection))
         self._fresh_cids.difference_update(added)
@@ -360,19 +354,6 @@ class Endpoint:
         tokens = connection.take_reset_tokens()
         if tokens is not None:
             self._set_tokens(connection, tokens)
-        deadline = connection.next_timeout()
-        if deadline is None:
-            self._forget(connection)
-            return
-        known = self._deadline.get(connection)
-        if known is None or deadline < known[0]:
-            self._sequence += 1
-            self._deadline[connection] = entry = (deadline, self._sequence, connection)
-            if len(self._timers) > 2 * len(self._deadline) + 64:
-                self._timers = list(self._deadline.values())  # without what was moved since
-                heapq.heapify(self._timers)
-            else:
-                heapq.heappush(self._timers, entry)
 
     def _set_tokens(self, connection: Connection, tokens: list[bytes]) -> None:
         for token in self._connections.get(connection, ()):
@@ -385,7 +366,7 @@ class Endpoint:
         """Closing and draining are over (§10.2): nothing of the connection stays."""
         for token in self._connections.pop(connection, ()):
             self._by_token.pop(token, None)
-        self._deadline.pop(connection, None)
+        self._deadlines.discard(connection)
         self._handshakes.pop(connection, None)
         if self._last_sent is not None and self._last_sent[1] is connection:
             self._last_sent = None

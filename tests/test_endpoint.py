@@ -41,7 +41,7 @@ def test_an_initial_that_does_not_open_leaves_nothing() -> None:
     assert not endpoint.connections and not endpoint.take_ready()
     assert not pair.from_server()
     assert endpoint.next_timeout() is None
-    assert not endpoint._by_cid and not endpoint._deadline and not endpoint._handshakes
+    assert not endpoint._by_cid and not endpoint._deadlines._known and not endpoint._handshakes
     assert endpoint.counters.initials_refused == len(closed) == 20
 
 
@@ -75,7 +75,7 @@ def test_old_deadlines_do_not_pile_up() -> None:
         pair.client.ping()
         pair.exchange(rounds=6)
     for endpoint in (pair.client_endpoint, pair.server_endpoint):
-        assert len(endpoint._timers) <= 70
+        assert len(endpoint._deadlines._heap) <= 70
 
 
 def test_nothing_is_left_of_closed_connections() -> None:
@@ -87,7 +87,7 @@ def test_nothing_is_left_of_closed_connections() -> None:
     for endpoint in (pair.client_endpoint, pair.server_endpoint):
         assert endpoint.next_timeout() is None
         assert not endpoint.connections and not endpoint._by_cid and not endpoint._by_token
-        assert not endpoint._deadline and not endpoint._handshakes and not endpoint._timers
+        assert not endpoint._deadlines._known and not endpoint._handshakes and not endpoint._deadlines._heap
 
 
 def test_connection_ids_are_not_given_twice() -> None:

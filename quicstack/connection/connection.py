@@ -174,6 +174,12 @@ class Connection:
         """Connection IDs that the peer may use now."""
         return list(self._state.local_cids.active.values())
 
+    @property
+    def has_new_cids(self) -> bool:
+        """``take_cid_changes`` or ``take_reset_tokens`` would return something."""
+        state = self._state
+        return state.local_cids.have_changed or state.peer_cids.tokens_changed
+
     def take_cid_changes(self) -> tuple[list[bytes], list[bytes]]:
         """Connection IDs issued and retired since the last call, for the routing table."""
         return self._state.local_cids.take_changes()

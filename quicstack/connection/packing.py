@@ -11,7 +11,7 @@ from quicstack.transport.stream import Stream
 from quicstack.wire import frame
 from quicstack.wire.packet import MIN_INITIAL_DATAGRAM
 
-__all__ = ["datagrams_fill", "fill_packet", "fill_path_frames", "is_drained"]
+__all__ = ["datagrams_fill", "fill_packet", "fill_path_frames", "is_drained", "may_send"]
 
 PING_AFTER_ACK_ONLY = 64
 """ACK-only packets after which a PING asks the peer to acknowledge them, so that ranges can be forgotten (§13.2.4)."""
@@ -68,6 +68,19 @@ def fill_packet(
 def is_drained(state: ConnectionState, space: PacketSpace) -> bool:
     """``fill_packet`` would find nothing. Only asked right after it filled a packet."""
     return not space.acks.ack_due and not space.acks.unacked and not state.other_paths and _has_nothing(state, space)
+
+
+def may_send(state: ConnectionState, now: float) -> bool:
+    """Whether what a read brought gives reason to look for something to send. False only where that is in vain."""
+    space = state.spaces[APPLICATION]
+    return bool(
+        space.acks.ack_due
+        or not state.recovery.app_limited
+        or state.other_paths
+        or state.phase.is_over
+        or not _has_nothing(state, space)
+        or state.path.mtu.next_probe(now)
+    )
 
 
 def datagrams_fill(state: ConnectionState, size: int) -> bool:
@@ -196,7 +209,12 @@ def _fill_streams(state: ConnectionState, room: int, out: list[bytes], records: 
         records.append((STREAM, stream, *written[1]))
         size = len(written[0])
         room -= size
-        sending.served(size)
+        if send is not None and send.has_work(window):
+            sending.served(size)
+        else:
+            sending.remove(stream)
+            stream.is_sending = False
+            _note_blocked(state, stream)
     return room
 
 

@@ -9,6 +9,7 @@ import hmac
 
 from quicstack.connection import early_data, handshake, key_update, lifecycle, paths, unprotected, versions
 from quicstack.connection.frames import FLAGS, HANDLERS, IS_ELICITING, IS_NO_PROBE, ack_frequency, unknown_frame
+from quicstack.connection.packing import may_send
 from quicstack.connection.runs import RUN_FRAME, OpenedPacket, take_run
 from quicstack.connection.state import (
     APPLICATION,
@@ -55,9 +56,9 @@ def receive(state: ConnectionState, train: Train, now: float) -> None:
     counters = state.counters
     counters.trains_received += 1
     counters.bytes_received += len(train.data)
-    if lifecycle.is_over(state) and state.phase is not Phase.CLOSING:
+    if state.phase.is_over and state.phase is not Phase.CLOSING:
         return
-    path = paths.path_of(state, train.path)
+    path = state.path if train.path is state.path.address else paths.path_of(state, train.path)
     if path is None:
         state.trace.packet_dropped(now, "unknown", len(train.data), "unknown_path")
         return
@@ -65,6 +66,7 @@ def receive(state: ConnectionState, train: Train, now: float) -> None:
     state.rx_now = state.outbox.now = now
     state.rx_path = path
     packets, datagrams = counters.packets_received, counters.datagrams_received
+    was_confirmed = state.handshake_confirmed
     try:
         if train.data[0] & LONG_HEADER:
             for datagram in train.datagrams():
@@ -72,7 +74,8 @@ def receive(state: ConnectionState, train: Train, now: float) -> None:
                 _receive_datagram(state, datagram, train.path, train.ecn, now)
         else:
             _receive_train(state, train, now)
-        _open_waiting(state, now)
+        if not was_confirmed:
+            _open_waiting(state, now)
     except TransportError as error:
         lifecycle.close_on_error(state, now, error)
     except Exception as error:
@@ -80,14 +83,15 @@ def receive(state: ConnectionState, train: Train, now: float) -> None:
     state.rx_path = None
     if counters.packets_received - packets < counters.datagrams_received - datagrams:
         _look_for_reset(state, train, now)
-    if counters.packets_received != packets and not lifecycle.is_over(state):
+    if counters.packets_received != packets and not state.phase.is_over:
         lifecycle.restart_idle_timer(state, now)  # RFC 9000 §10.1
         state.eliciting_sent = False
-    for space in state.spaces:
+    for space in state.spaces[APPLICATION if was_confirmed else INITIAL :]:
         space.acks.end_of_read(now)
     if state.outbox.touched:
         state.streams.forget_finished()
-    state.outbox.ring()
+    if not was_confirmed or may_send(state, now):
+        state.outbox.ring()
 
 
 # -- datagrams with long headers ---------------------------------------------------------------------------------------

@@ -52,13 +52,9 @@ class Phase(Enum):
     DRAINING = "draining"
     CLOSED = "closed"
 
-    @property
-    def is_over(self) -> bool:
+    def __init__(self, name: str) -> None:
+        self.is_over = name in ("closing", "draining", "closed")
         """Nothing but CONNECTION_CLOSE is sent any more."""
-        return self in _OVER
-
-
-_OVER = (Phase.CLOSING, Phase.DRAINING, Phase.CLOSED)
 
 
 @dataclass(slots=True)

@@ -14,28 +14,28 @@ BLACK_HOLE_TIMEOUTS = 2
 
 def next_timeout(state: ConnectionState) -> float | None:
     """The earliest deadline, None when the connection is over and forgotten."""
-    if state.phase is Phase.CLOSED:
-        return None
-    if lifecycle.is_over(state):
-        return state.close_deadline
+    if state.phase.is_over:
+        return None if state.phase is Phase.CLOSED else state.close_deadline
     deadlines = [
-        state.idle_deadline,
         state.recovery.loss_detection_timer,
         state.keep_alive_deadline,
         state.path.challenge_deadline,
         state.spaces[APPLICATION].acks.ack_deadline,
+        state.early.discard_at,
     ]
     if _is_waiting(state):
         deadlines.append(state.recovery.next_send_time(state.outbox.now))
-    if state.early.discard_at is not None:
-        deadlines.append(state.early.discard_at)
     if not state.handshake_confirmed:
         deadlines += [space.acks.ack_deadline for space in state.spaces]
         if not state.handshake_complete:
             deadlines.append(state.started_at + state.configuration.handshake_timeout)
     for path in state.other_paths:
         deadlines.append(path.challenge_deadline)
-    return min([deadline for deadline in deadlines if deadline is not None], default=None)
+    earliest = state.idle_deadline
+    for deadline in deadlines:
+        if deadline is not None and (earliest is None or deadline < earliest):
+            earliest = deadline
+    return earliest
 
 
 def _is_waiting(state: ConnectionState) -> bool:
@@ -43,7 +43,12 @@ def _is_waiting(state: ConnectionState) -> bool:
     outbox = state.outbox
     if outbox.sending or outbox.control or state.datagrams_out.size:
         return True
-    return any(space.seal_keys is not None and space.crypto.outgoing.has_data for space in state.spaces)
+    initial, handshake, application = state.spaces
+    return (
+        (application.crypto.outgoing.has_data and application.seal_keys is not None)
+        or (handshake.crypto.outgoing.has_data and handshake.seal_keys is not None)
+        or (initial.crypto.outgoing.has_data and initial.seal_keys is not None)
+    )
 
 
 def handle_timeout(state: ConnectionState, now: float) -> None:

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from quicstack.connection.connection import Connection, Ready
 from quicstack.drivers.aio_stream import AsyncStream
 from quicstack.drivers.gate import Gate
+from quicstack.drivers.wakeups import wakeups_of
 from quicstack.errors import ConnectionClosed, MigrationFailed, QuicstackError, StreamLimitReached, TransportErrorCode
 from quicstack.train import Address, Path
 from quicstack.transport.path import MigrationOutcome
@@ -61,6 +62,7 @@ class AsyncConnection:
     def __init__(self, engine: Connection, driver: ConnectionDriver) -> None:
         self.engine = engine
         self.loop = driver.loop
+        self.wakeups = wakeups_of(driver.loop)
         self._driver = driver
         self._protocol: ConnectionProtocol | None = None
         self._streams: dict[int, AsyncStream] = {}

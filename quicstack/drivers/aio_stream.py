@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from quicstack.drivers.transfer import give, take
+from quicstack.drivers.wakeups import Waiter, Wakeups
 from quicstack.errors import QuicstackError, StreamError
 from quicstack.transport.stream import Stream
 
@@ -16,7 +17,7 @@ __all__ = ["AsyncStream", "StreamOwner"]
 class StreamOwner(Protocol):
     """What a stream needs of its connection."""
 
-    loop: asyncio.AbstractEventLoop
+    wakeups: Wakeups
 
     @property
     def closed(self) -> QuicstackError | None: ...
@@ -38,8 +39,8 @@ class AsyncStream:
         self.accepted = 0
         self._connection = connection
         self._reading = self._writing = False
-        self._reader: asyncio.Future[None] | None = None
-        self._writer: asyncio.Future[None] | None = None
+        self._reader: Waiter | None = None
+        self._writer: Waiter | None = None
 
     def __repr__(self) -> str:
         return f"<AsyncStream {self.engine.id}>"
@@ -112,7 +113,7 @@ class AsyncStream:
         return data
 
     async def _readable(self) -> None:
-        self._reader = self._connection.loop.create_future()
+        self._reader = Waiter(self._connection.wakeups)
         try:
             await self._reader
         finally:
@@ -121,7 +122,8 @@ class AsyncStream:
     def stop_sending(self, code: int = 0) -> None:
         """Read no more: what comes is discarded, and the peer is asked to stop (STOP_SENDING)."""
         self.engine.stop_sending(code)
-        self._wake(self._reader)
+        if self._reader is not None:
+            self._reader.wake()
         self._connection.flush()
 
     # -- writing -------------------------------------------------------------------------------------------------
@@ -149,7 +151,7 @@ class AsyncStream:
                 self._connection.flush()
                 if self.accepted == len(data):
                     return self.accepted
-                self._writer = self._connection.loop.create_future()
+                self._writer = Waiter(self._connection.wakeups)
                 await self._writer
         finally:
             self._writing = False
@@ -167,17 +169,15 @@ class AsyncStream:
     def reset(self, code: int = 0) -> None:
         """Abandon the sending side (RESET_STREAM)."""
         self.engine.reset(code)
-        self._wake(self._writer)
+        if self._writer is not None:
+            self._writer.wake()
         self._connection.flush()
 
     # -- from the connection -------------------------------------------------------------------------------------
 
     def wake(self) -> None:
         """The engine's stream changed."""
-        self._wake(self._reader)
-        self._wake(self._writer)
-
-    @staticmethod
-    def _wake(waiter: asyncio.Future[None] | None) -> None:
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if self._reader is not None:
+            self._reader.wake()
+        if self._writer is not None:
+            self._writer.wake()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from quicstack.drivers.wakeups import Waiter, wakeups_of
+
 __all__ = ["Gate"]
 
 
@@ -13,24 +15,23 @@ class Gate:
     Nothing is handed over with the wake-up, so a waiter that was cancelled in the same moment loses nothing.
     """
 
-    __slots__ = ("_loop", "_waiters")
+    __slots__ = ("_waiters", "_wakeups")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._waiters: list[asyncio.Future[None]] = []
+        self._wakeups = wakeups_of(loop)
+        self._waiters: list[Waiter] = []
 
     async def wait(self) -> None:
-        future = self._loop.create_future()
-        self._waiters.append(future)
+        waiter = Waiter(self._wakeups)
+        self._waiters.append(waiter)
         try:
-            await future
+            await waiter
         finally:
-            if future in self._waiters:
-                self._waiters.remove(future)
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
 
     def open(self) -> None:
         if self._waiters:
             waiters, self._waiters = self._waiters, []
-            for future in waiters:
-                if not future.done():
-                    future.set_result(None)
+            for waiter in waiters:
+                waiter.wake()

@@ -12,6 +12,7 @@ from quicstack.drivers.aio_connection import AsyncConnection
 from quicstack.drivers.gate import Gate
 from quicstack.drivers.pump import SHORTEST_TIMER, Carrier, Pump, Source, forget_connections
 from quicstack.drivers.udp import UdpSocket
+from quicstack.drivers.wakeups import wakeups_of
 from quicstack.endpoint import Endpoint
 from quicstack.train import Address, Path, SendError
 
@@ -24,7 +25,8 @@ LINGER = 1.0
 class LoopDriver:
     """One wake-up handles a batch: trains in, applications woken, and after they have run, trains out.
 
-    So what an application answers leaves together with the acknowledgement of what it was asked.
+    So what an application answers leaves together with the acknowledgement of what it was asked. Tasks that wait for a
+    stream or a datagram go on within the turn (drivers/wakeups.py); for others one more turn is waited.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class LoopDriver:
         on_failure: Callable[[SendError], None] | None = None,
     ) -> None:
         self.loop = loop
+        self.wakeups = wakeups_of(loop)
         self.endpoint = endpoint
         self.pump = Pump(endpoint)
         self.sockets: list[UdpSocket] = []
@@ -52,6 +55,8 @@ class LoopDriver:
         self._lingering: list[asyncio.TimerHandle] = []
         self._blocked: UdpSocket | None = None
         self._dispatching = False
+        self._is_telling = False
+        self._is_answered = False
         self._is_last = False
         self._is_finished = False
         self._finished = Gate(loop)
@@ -109,7 +114,9 @@ class LoopDriver:
         self._react()
 
     def flush(self) -> None:
-        if self._turn is None and not self._is_finished:
+        if self._is_telling:
+            self._is_answered = True
+        elif self._turn is None and not self._is_finished:
             self._turn = self.loop.call_soon(self._run)
 
     def flush_now(self) -> None:
@@ -133,7 +140,7 @@ class LoopDriver:
         self._send()
 
     def _react(self) -> None:
-        if self._dispatch():
+        if self._tell() and not self._is_answered:
             self.flush()
         else:
             self._send()
@@ -141,8 +148,18 @@ class LoopDriver:
     def _run(self) -> None:
         self._turn = None
         self._send()
-        if self._dispatch():
+        if self._tell():
             self.flush()
+
+    def _tell(self) -> bool:
+        """Let applications know what changed; True if there was anything. ``_is_answered``: one has sent something."""
+        self._is_answered = False
+        self._is_telling = True
+        try:
+            return self._dispatch()
+        finally:
+            self.wakeups.step_all()
+            self._is_telling = False
 
     def _send(self) -> None:
         if self._is_finished:
@@ -201,7 +218,7 @@ class LoopDriver:
         """Tell connections what changed; True if there was anything to tell."""
         engines = self.endpoint.take_ready()
         if engines and not self._dispatching:
-            self._dispatching = True
+            self._dispatching = self.wakeups.are_collected = True
             try:
                 for engine in engines:
                     self._process(self.adopt(engine))

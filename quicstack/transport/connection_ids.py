@@ -93,6 +93,10 @@ class LocalConnectionIds:
         self._removed.append(cid)
         self.issue(peer_limit)
 
+    @property
+    def have_changed(self) -> bool:
+        return bool(self._added or self._removed)
+
     def take_changes(self) -> tuple[list[bytes], list[bytes]]:
         """IDs issued and IDs retired since the last call."""
         changes = self._added, self._removed

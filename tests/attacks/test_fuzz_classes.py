@@ -134,7 +134,7 @@ def test_a_thousand_packets_after_the_close(who: str) -> None:
     assert size_of(peer.engine._state) - before < 500
     assert not peer.engine._state.streams.streams
     peer.advance(20)
-    assert not peer.endpoint.connections and not peer.endpoint._by_cid and not peer.endpoint._timers
+    assert not peer.endpoint.connections and not peer.endpoint._by_cid and not peer.endpoint._deadlines._heap
 
 
 SEMANTICS = {

@@ -145,7 +145,8 @@ def served(pair: World, path: Path = TO_CLIENT) -> int:
     for _ in range(4):
         total += sum(len(train.data) for train in pair.from_server())
         deadline = pair.server_endpoint.next_timeout()
-        assert deadline is not None
+        if deadline is None:
+            break  # it has given up
         pair.now = max(pair.now, deadline)
         pair.server_endpoint.handle_timeout(pair.now)
     return total

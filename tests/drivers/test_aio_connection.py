@@ -60,6 +60,7 @@ def test_accepting_in_order_and_a_cancelled_accept_loses_nothing(run: Run, pair:
                 stream = await client.open_stream(unidirectional=True)
                 await stream.write_all(name)
             assert [await (await server.accept_stream()).read_all() for _ in range(2)] == [b"a", b"b"]
+            await asyncio.wait([accept])
             assert accept.cancelled()
 
     run(scenario())

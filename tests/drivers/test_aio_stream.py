@@ -125,7 +125,7 @@ def test_a_cancelled_read_loses_nothing(run: Run, pair: Any) -> None:
             # Cancelled in the moment in which the bytes came and woke it.
             reader = await suspended(theirs.read())
             await ours.write_all(b"kept")
-            while not theirs.engine.readable:
+            while not theirs.engine.readable and not reader.done():
                 await asyncio.sleep(0)
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)

@@ -207,7 +207,7 @@ def assert_nothing_left(host: Host, connection: Connection) -> None:
     assert not endpoint.connections
     assert endpoint.next_timeout() is None
     assert endpoint.next_train(host.clock.now) is None
-    for table in (endpoint._by_cid, endpoint._by_token, endpoint._deadline, endpoint._ready, endpoint._bell):
+    for table in (endpoint._by_cid, endpoint._by_token, endpoint._deadlines._known, endpoint._ready, endpoint._bell):
         assert not table
     assert endpoint._budget.used == 0
     assert connection.next_timeout() is None

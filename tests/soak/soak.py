@@ -120,10 +120,10 @@ class Soak:
             living = set(endpoint.connections)
             assert set(endpoint._by_cid.values()) <= living
             assert set(endpoint._by_token.values()) <= living
-            assert set(endpoint._deadline) == living
+            assert set(endpoint._deadlines._known) == living
             assert set(endpoint._handshakes) <= living
             assert len(endpoint._fresh_cids) <= 2 * len(living)
-            assert len(endpoint._timers) <= 2 * len(endpoint._deadline) + 65
+            assert len(endpoint._deadlines._heap) <= 2 * len(endpoint._deadlines._known) + 65
             for connection in living:
                 check_connection(connection)
 
