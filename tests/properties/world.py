@@ -420,8 +420,9 @@ def assert_nothing_left(endpoint: Endpoint, now: float) -> None:
     assert not endpoint.connections
     assert endpoint.next_timeout() is None
     assert endpoint.next_train(now) is None
-    for name in ("_by_cid", "_by_token", "_deadline", "_ready", "_bell", "_handshakes", "_fresh_cids", "_timers"):
+    for name in ("_by_cid", "_by_token", "_ready", "_bell", "_handshakes", "_fresh_cids"):
         assert not getattr(endpoint, name), f"{name}: {getattr(endpoint, name)}"
+    assert not endpoint._deadlines._known and not endpoint._deadlines._heap and not endpoint._deadlines._touched
     assert endpoint._last_sent is None
     assert endpoint._budget.used == 0
 
