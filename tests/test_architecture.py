@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "quicstack.train": set(),
     "quicstack.token_store": set(),
     "quicstack.session_store": {"quicstack.token_store"},
+    "quicstack.deadlines": set(),
     "quicstack.replay_guard": set(),
     "quicstack.wire": GROUND,
     "quicstack.tls": GROUND | {"quicstack.wire"},
@@ -40,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "quicstack.stateless": GROUND | ENGINE_PARTS | {"quicstack.transport"},
     "quicstack.endpoint": GROUND
     | ENGINE_PARTS
-    | {"quicstack.transport", "quicstack.connection", "quicstack.stateless"},
+    | {"quicstack.transport", "quicstack.connection", "quicstack.stateless", "quicstack.deadlines"},
     "quicstack.drivers": GROUND | ENGINE_PARTS | {"quicstack.transport", "quicstack.connection", "quicstack.endpoint"},
     "quicstack.simulator": GROUND
     | ENGINE_PARTS

@@ -12,7 +12,14 @@ from random import Random
 from weakref import WeakSet
 
 from quicstack.connection.connection import Connection
-from quicstack.errors import ConnectionClosed, ConnectionTimeout, MigrationRefused, StreamLimitReached, StreamReset
+from quicstack.errors import (
+    ConnectionClosed,
+    ConnectionTimeout,
+    MigrationRefused,
+    StreamLimitReached,
+    StreamReset,
+    TransportErrorCode,
+)
 from quicstack.simulator import Host
 from quicstack.train import Path
 from quicstack.transport.path import Migration, MigrationOutcome
@@ -180,6 +187,8 @@ def cause(connection: Connection) -> str:
     assert isinstance(error, ConnectionClosed), f"{connection!r} ended: {error!r}"
     if error.by_peer and "stateless reset" in error.reason:
         return "stateless reset"
+    if error.by_peer and error.code == TransportErrorCode.APPLICATION_ERROR and not connection.handshake_confirmed:
+        return "closed by the client"  # so early that it said so in a Handshake packet too (RFC 9000 §10.2.3)
     assert not error.transport, f"{connection!r} ended: {error!r}"
     assert error.code in (0, GOODBYE), f"{connection!r} ended: {error!r}"
     return "closed by the server" if error.code == GOODBYE else "closed by the client"
