@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 
 from quicstack.config import Configuration
 from quicstack.connection.connection import Connection
@@ -99,7 +100,7 @@ class Endpoint:
             reset_key=self._reset_key,
             version=configuration.first_version,
             budget=self._budget,
-            new_cid=lambda: self._new_cid(configuration),
+            new_cid=partial(self._new_cid, configuration),
         )
         return self._add(configuration, path, now, identity, is_client=True)
 
@@ -232,11 +233,14 @@ class Endpoint:
             version=header.version,
             retry_scid=retry_scid,
             address_validated=validated,
-            new_token=lambda path, version: self._tokens.seal_new_token(path.remote, version),
+            new_token=self._new_token,
             tickets=self._tickets,
             budget=self._budget,
-            new_cid=lambda: self._new_cid(self.configuration),
+            new_cid=partial(self._new_cid, limits),
         )
+
+    def _new_token(self, path: Path, version: int) -> bytes:
+        return self._tokens.seal_new_token(path.remote, version)
 
     def _retry(self, path: Path, header: LongHeader) -> None:
         """§8.1.2: send the client away with a token; nothing of it stays here."""

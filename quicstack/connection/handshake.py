@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from quicstack.connection import ack_frequency, early_data, lifecycle, paths, versions
 from quicstack.connection.state import APPLICATION, HANDSHAKE, INITIAL, ConnectionState, Phase
@@ -223,15 +224,17 @@ def _complete(state: ConnectionState, now: float) -> None:
     if state.configuration.ack_frequency is not None:
         ack_frequency.ask(state, state.configuration.ack_frequency)
     if not state.is_client:
-        state.handshake_done = SentValue(lambda: bytes((HANDSHAKE_DONE,)))
-        state.outbox.push(state.handshake_done)
+        state.outbox.push(SentValue(_write_handshake_done, state.spaces[HANDSHAKE].release))
         if state.new_token is not None:
             written = write_new_token(state.new_token(state.path.address, state.version.value))
-            state.token_sent = SentValue(lambda: written)
-            state.outbox.push(state.token_sent)
+            state.outbox.push(SentValue(partial(bytes, written)))
         early_data.discard_at(state, now)
         confirm(state, now)
     lifecycle.restart_idle_timer(state, now)
+
+
+def _write_handshake_done() -> bytes:
+    return bytes((HANDSHAKE_DONE,))
 
 
 def confirm(state: ConnectionState, now: float) -> None:
@@ -256,6 +259,8 @@ def discard_keys(state: ConnectionState, index: int, now: float) -> None:
     space.waiting.clear()
     space.crypto.outgoing.clear()
     space.crypto.incoming.clear()
+    if space is not state.rx_space:  # else it is released once the peer has acknowledged HANDSHAKE_DONE
+        space.release()
     space.acks.on_ack_sent()
     state.recovery.discard_space(index)
     state.recovery.set_loss_detection_timer(now)

@@ -74,6 +74,10 @@ def discard(state: ConnectionState, now: float, error: QuicstackError | None = N
     else:
         enter(state, Phase.CLOSED, now)
     state.trace.close()
+    state.outbox.let_go()
+    state.local_cids.let_go()
+    if state.tls is not None:
+        state.tls.let_go()
 
 
 def _finish(state: ConnectionState, phase: Phase, now: float, error: QuicstackError, by_peer: bool) -> None:
@@ -89,8 +93,7 @@ def _finish(state: ConnectionState, phase: Phase, now: float, error: QuicstackEr
         if stream.receive is not None:
             stream.receive.window.release()
     state.streams.receive_window.release()
-    outbox.control.clear()
-    outbox.sending.clear()
+    outbox.clear()
     state.datagrams_out.clear()
     for space in state.spaces:
         space.waiting.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from quicstack.connection import paths
 from quicstack.connection.retransmission import ACK, CRYPTO, STREAM, VALUE, Record
 from quicstack.connection.state import APPLICATION, ConnectionState
+from quicstack.transport.outbox import EMPTY, Outbox
 from quicstack.transport.packet_space import PacketSpace
 from quicstack.transport.path import PathState
 from quicstack.transport.stream import Stream
@@ -122,20 +123,10 @@ def _fill_application(
     path = state.path
     if path.responses or path.challenge is not None:
         room = fill_path_frames(state, path, room, out)
-    control = state.outbox.control
-    while control:
-        value = control[0]
-        written = value.write()
-        if written is not None:
-            if len(written) > room:
-                return 0
-            out.append(written)
-            records.append((VALUE, value))
-            room -= len(written)
-            value.packet_number = space.next_packet_number
-            value.acked = False
-        value.queued = False
-        control.popleft()
+    if state.outbox.control:
+        room = _fill_control(state.outbox, space, room, out, records)
+        if state.outbox.control:
+            return 0  # the next one needs a packet of its own
     if not _may_send_data(state):
         return room
     if not state.datagrams_out.size:
@@ -147,6 +138,24 @@ def _fill_application(
         state.datagram_debt = 0.0
         return _fill_datagrams(state, room, out)[0]
     return _fill_both(state, room, out, records)
+
+
+def _fill_control(outbox: Outbox, space: PacketSpace, room: int, out: list[bytes], records: list[Record]) -> int:
+    while outbox.control:
+        value = outbox.control[0]
+        written = value.write()
+        if written is not None:
+            if len(written) > room:
+                return room
+            out.append(written)
+            records.append((VALUE, value))
+            room -= len(written)
+            value.packet_number = space.next_packet_number
+            value.acked = False
+        value.queued = False
+        outbox.control.popleft()
+    outbox.control = EMPTY
+    return room
 
 
 def _fill_both(state: ConnectionState, room: int, out: list[bytes], records: list[Record]) -> int:
@@ -232,7 +241,7 @@ def _note_blocked(state: ConnectionState, stream: Stream) -> None:
 def fill_path_frames(state: ConnectionState, path: PathState, room: int, out: list[bytes]) -> int:
     """RFC 9000 §8.2: the answer to a challenge, and our own challenge."""
     while path.responses and room >= 9:
-        out.append(b"\x1b" + path.responses.popleft())
+        out.append(b"\x1b" + path.responses.pop(0))
         path.pad_next = True
         room -= 9
     if path.challenge is not None and path.challenge_deadline is None and room >= 9:

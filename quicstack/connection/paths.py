@@ -172,7 +172,7 @@ def on_challenge(state: ConnectionState, data: bytes) -> None:
         if state.is_client:
             return  # on a path that we have left
         _remember(state, path)
-    path.responses.append(data)
+    path.on_challenge(data)
     if path is state.path:
         if state.is_client and state.ping is not None:
             state.outbox.push(state.ping)  # §9.3.3: a packet that is no probe tells a move from a forgery

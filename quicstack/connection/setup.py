@@ -6,6 +6,7 @@ import ipaddress
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from quicstack.config import Configuration
@@ -19,7 +20,7 @@ from quicstack.tls.tickets import TicketKeys
 from quicstack.train import Path
 from quicstack.transport.connection_ids import LocalConnectionIds, PeerConnectionIds, stateless_reset_token
 from quicstack.transport.datagram_queue import DatagramQueue
-from quicstack.transport.flow_control import MemoryBudget, ReceiveWindow
+from quicstack.transport.flow_control import MemoryBudget, ReceiveWindow, SendWindow
 from quicstack.transport.outbox import Outbox, SentValue
 from quicstack.transport.packet_space import PacketSpace
 from quicstack.transport.path import PathState
@@ -121,8 +122,8 @@ def new_state(
         local_cids=LocalConnectionIds(
             identity.local_cid,
             identity.new_cid
-            or (lambda: configuration.generate_connection_id(environment.random, configuration.connection_id_length)),
-            lambda cid: stateless_reset_token(identity.reset_key, cid),
+            or partial(configuration.generate_connection_id, environment.random, configuration.connection_id_length),
+            partial(stateless_reset_token, identity.reset_key),
             outbox,
         ),
         peer_cids=PeerConnectionIds(identity.peer_cid, configuration.active_connection_id_limit, outbox),
@@ -150,9 +151,9 @@ def new_state(
         replay_guard=identity.tickets[1],
     )
     _offer_preferred_address(state, identity)
-    state.ping = SentValue(lambda: b"\x01")
-    state.data_blocked = SentValue(lambda: _write_data_blocked(state))
-    state.outbox.max_data = SentValue(lambda: _write_max_data(state))
+    state.ping = SentValue(_write_ping)
+    state.data_blocked = SentValue(partial(_write_data_blocked, state.streams.send_window))
+    outbox.max_data = SentValue(partial(_write_max_data, window, outbox))
     return state
 
 
@@ -242,11 +243,13 @@ def take_token(configuration: Configuration, environment: Environment, path: Pat
     return token, 0 <= age < QUIC_BIT_LIFE
 
 
-def _write_max_data(state: ConnectionState) -> bytes:
-    limit = state.streams.receive_window.raise_limit(state.outbox.now, state.outbox.smoothed_rtt)
-    return frame.write_limit(frame.MAX_DATA, limit)
+def _write_ping() -> bytes:
+    return b"\x01"
 
 
-def _write_data_blocked(state: ConnectionState) -> bytes | None:
-    window = state.streams.send_window
+def _write_max_data(window: ReceiveWindow, outbox: Outbox) -> bytes:
+    return frame.write_limit(frame.MAX_DATA, window.raise_limit(outbox.now, outbox.smoothed_rtt))
+
+
+def _write_data_blocked(window: SendWindow) -> bytes | None:
     return frame.write_limit(frame.DATA_BLOCKED, window.limit) if window.used >= window.limit else None

@@ -209,8 +209,6 @@ class ConnectionState:
     """CONNECTION_CLOSE was sent, or would have been if the path had room for it."""
 
     # values that are sent until acknowledged
-    handshake_done: SentValue | None = None
-    token_sent: SentValue | None = None
     ack_frequency: SentValue | None = None
     ping: SentValue | None = None
     data_blocked: SentValue | None = None

@@ -102,9 +102,10 @@ class ClientHandshake(Handshake):
     ``transport_parameters`` is called once, with None, for the body of our own extension.
     """
 
+    __slots__ = ("_ech", "_psk", "_resumption_secret", "_retry_configs", "_tickets")
+
     is_client = True
-    _ech: EchOffer | None = None
-    _retry_configs: bytes | None = None
+    later = (HandshakeType.NEW_SESSION_TICKET,)
 
     def __init__(
         self,
@@ -116,6 +117,10 @@ class ClientHandshake(Handshake):
         session: Session | None = None,
     ) -> None:
         """``session`` is offered for resumption; ``usable_session`` has said that it may be."""
+        self._ech: EchOffer | None = None
+        self._retry_configs: bytes | None = None
+        self._resumption_secret = b""
+        self._tickets = 0
         self._psk: PskOffer | None = None
         if session is not None:
             early_data = settings.early_data and session.early_data
@@ -139,7 +144,11 @@ class ClientHandshake(Handshake):
         if self._ech is not None and not self._ech.accepted:
             raise self._ech.rejection(self._retry_configs)
         self._send_finished(schedule, client_secret, demand)
-        yield from self._connected(schedule.derive(b"res master", self._transcript.digest()))
+        self._resumption_secret = schedule.derive(b"res master", self._transcript.digest())
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        self._psk = self._ech = self._retry_configs = None
 
     # START
 
@@ -395,18 +404,17 @@ class ClientHandshake(Handshake):
 
     # CONNECTED
 
-    def _connected(self, resumption_secret: bytes) -> Run:
-        for _ in range(MAX_TICKETS):
-            message = yield (HandshakeType.NEW_SESSION_TICKET,)
-            ticket = read_ticket(message.body)
-            self._events.append(NewSession(self._session(ticket, resumption_secret)))
-        yield ()
+    def _take_later(self, message: Message) -> None:
+        self._events.append(NewSession(self._session(read_ticket(message.body))))
+        self._tickets += 1
+        if self._tickets == MAX_TICKETS:
+            self._expected = ()
 
-    def _session(self, ticket: NewSessionTicket, resumption_secret: bytes) -> Session:
+    def _session(self, ticket: NewSessionTicket) -> Session:
         assert self.cipher_suite is not None and self.alpn_protocol is not None
         return Session(
             cipher_suite=self.cipher_suite.value,
-            psk=resumption_psk(self.cipher_suite, resumption_secret, ticket.nonce),
+            psk=resumption_psk(self.cipher_suite, self._resumption_secret, ticket.nonce),
             ticket=ticket.ticket,
             age_add=ticket.age_add,
             lifetime=ticket.lifetime,

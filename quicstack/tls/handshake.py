@@ -113,7 +113,16 @@ class Handshake(abc.ABC):
     each of them. :meth:`receive` raises :class:`TransportError`, after which the handshake is dead.
     """
 
+    __slots__ = (
+        "_buffer", "_events", "_expected", "_exporter_secret", "_failure", "_generator", "_random", "_read_epoch",
+        "_transcript", "_transport_parameters", "_wall_time", "alpn_protocol", "cipher_suite", "client_random",
+        "early_data_accepted", "group", "is_complete", "peer_certificates", "server_name", "session_resumed",
+        "settings",
+    )  # fmt: skip
+
     is_client: bool
+    later: tuple[int, ...] = ()
+    """Messages that may come after the handshake."""
 
     def __init__(
         self,
@@ -145,7 +154,7 @@ class Handshake(abc.ABC):
         self._failure: TransportError | None = None
         self._expected: tuple[int, ...] = ()
         self._exporter_secret = b""
-        self._generator = self._run()
+        self._generator: Run | None = self._run()
 
     @property
     def group_name(self) -> str | None:
@@ -153,6 +162,7 @@ class Handshake(abc.ABC):
 
     def start(self) -> None:
         """Run up to the first message of the peer; a client's ClientHello is an event afterwards."""
+        assert self._generator is not None
         self._expected = next(self._generator)
 
     def take_events(self) -> list[TlsEvent]:
@@ -203,7 +213,7 @@ class Handshake(abc.ABC):
             data = bytes(self._buffer[:size])
             del self._buffer[:size]
             read_epoch = self._read_epoch
-            self._expected = self._generator.send(Message(message_type, data[4:], data))
+            self._take(Message(message_type, data[4:], data))
             if self._read_epoch != read_epoch and self._buffer:
                 # RFC 8446 §5.1: no message may span a change of keys, or follow it unprotected.
                 raise tls_error(
@@ -211,6 +221,31 @@ class Handshake(abc.ABC):
                     f"{len(self._buffer)} bytes follow {message_name(message_type)} at level {read_epoch.name}, "
                     f"expected them at {self._read_epoch.name}",
                 )
+
+    def _take(self, message: Message) -> None:
+        if self._generator is None:
+            self._take_later(message)
+            return
+        try:
+            self._expected = self._generator.send(message)
+        except StopIteration:
+            self._expected = self.later
+            self._let_go()
+
+    def _take_later(self, message: Message) -> None:
+        raise AssertionError(f"{message_name(message.type)} is not among those that may come later")
+
+    def _let_go(self) -> None:
+        """The handshake is done: keep what it has settled and nothing of the way there (6 KiB)."""
+        self._generator = None
+        del self._transcript, self._transport_parameters
+
+    def let_go(self) -> None:
+        """The connection is over, whatever became of its handshake."""
+        if self._generator is not None:
+            self._generator.close()
+            self._expected = ()
+            self._let_go()
 
     def _check_header(self, message_type: int, size: int) -> None:
         if message_type not in self._expected:

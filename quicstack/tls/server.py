@@ -63,6 +63,8 @@ class ServerHandshake(Handshake):
     returns is sent, and a TransportError that it raises ends the handshake.
     """
 
+    __slots__ = ("_certificates", "_resumption")
+
     is_client = False
 
     def __init__(
@@ -98,7 +100,10 @@ class ServerHandshake(Handshake):
             yield from self._wait_certificate(trust)
         yield from self._wait_finished(schedule, client_secret, peer_secret)
         self._send_tickets(offer, suite, schedule)
-        yield ()
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        del self._certificates, self._resumption
 
     # START
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from quicstack.errors import TransportError, TransportErrorCode
 from quicstack.transport.outbox import Outbox, SentValue
@@ -20,6 +21,8 @@ MAX_RETIRING = 4
 """Retirements that may be unacknowledged, as a multiple of active_connection_id_limit (§5.1.2: of twice is enough)."""
 MAX_RETIRED_RANGES = 64
 """Gaps that a peer may leave between the sequence numbers of its IDs before we stop remembering them."""
+
+NO_CHANGES: tuple[list[bytes], list[bytes]] = [], []
 
 
 def stateless_reset_token(key: bytes, cid: bytes) -> bytes:
@@ -46,7 +49,8 @@ class LocalConnectionIds:
         self._next = 1
         self._added: list[bytes] = [first]
         self._removed: list[bytes] = []
-        self._frames: dict[int, SentValue] = {}  # by sequence number, of the active ones
+        self._frames: dict[int, SentValue] = {}
+        """By sequence number: those that the peer has not acknowledged."""
 
     def issue(self, peer_limit: int) -> None:
         """Supply IDs up to the peer's active_connection_id_limit (§5.1.1). None if ours are empty (§19.15)."""
@@ -58,7 +62,10 @@ class LocalConnectionIds:
             cid = self._generate()
             self.active[sequence] = cid
             self._added.append(cid)
-            value = SentValue(lambda sequence=sequence, cid=cid: self._write(sequence, cid))  # type: ignore[misc]
+            value = SentValue(
+                partial(_write_new, self.active, self._reset_token, sequence, cid),
+                partial(self._frames.pop, sequence, None),
+            )
             self._frames[sequence] = value
             self._outbox.push(value)
 
@@ -69,11 +76,6 @@ class LocalConnectionIds:
         self._added.append(cid)
         self._next += 1
         return cid
-
-    def _write(self, sequence: int, cid: bytes) -> bytes | None:
-        if sequence not in self.active:
-            return None
-        return frame.write_new_connection_id(sequence, 0, cid, self._reset_token(cid))
 
     def retire(self, sequence: int, packet_dcid: bytes, peer_limit: int) -> None:
         """RETIRE_CONNECTION_ID (§19.16): an ID never sent, or the one the packet came under, is a violation."""
@@ -99,9 +101,23 @@ class LocalConnectionIds:
 
     def take_changes(self) -> tuple[list[bytes], list[bytes]]:
         """IDs issued and IDs retired since the last call."""
+        if not self._added and not self._removed:
+            return NO_CHANGES
         changes = self._added, self._removed
         self._added, self._removed = [], []
         return changes
+
+    def let_go(self) -> None:
+        """The connection is over: nothing goes out any more."""
+        self._frames.clear()
+
+
+def _write_new(
+    active: dict[int, bytes], reset_token: Callable[[bytes], bytes], sequence: int, cid: bytes
+) -> bytes | None:
+    if sequence not in active:
+        return None
+    return frame.write_new_connection_id(sequence, 0, cid, reset_token(cid))
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from quicstack.transport.scheduler import StreamScheduler, UrgencyScheduler
 if TYPE_CHECKING:
     from quicstack.transport.stream import Stream
 
-__all__ = ["Outbox", "SentValue"]
+__all__ = ["EMPTY", "Outbox", "SentValue"]
 
 
 class SentValue:
@@ -30,7 +30,7 @@ class SentValue:
     def __init__(
         self,
         write: Callable[[], bytes | None],
-        on_acked: Callable[[], None] | None = None,
+        on_acked: Callable[[], object] | None = None,
         stream_id: int | None = None,
     ) -> None:
         self.write = write
@@ -41,6 +41,10 @@ class SentValue:
         self.packet_number = -1
         """The last packet that carried the frame; -1 before there is one."""
         self.acked = False
+
+
+EMPTY: deque[SentValue] = deque()
+"""What all share that have nothing to say: an empty deque takes 700 bytes of every connection."""
 
 
 class Outbox:
@@ -60,7 +64,7 @@ class Outbox:
         scheduler: StreamScheduler | None = None,
     ) -> None:
         self.is_client = is_client
-        self.control: deque[SentValue] = deque()
+        self.control = EMPTY
         self.sending: StreamScheduler = UrgencyScheduler() if scheduler is None else scheduler
         """Streams with something to send, and whose turn it is."""
         self.ready: list[Stream] = []
@@ -93,9 +97,21 @@ class Outbox:
         """Queue a control frame, unless it is queued already, or nothing goes out any more."""
         if not value.queued and self.closed is None:
             value.queued = True
+            if not self.control:
+                self.control = deque()
             self.control.append(value)
         if not self.rung:
             self.ring()
+
+    def clear(self) -> None:
+        """Nothing more of this goes out."""
+        self.control = EMPTY
+        self.sending.clear()
+
+    def let_go(self) -> None:
+        """The connection is over: hold nothing that holds the connection, so that it goes when nobody wants it any
+        more. Waiting for the garbage collector cost 0.3 ms and 300 objects a connection."""
+        self.bell = self.ring_for = self.max_data = None
 
     def push_stream(self, stream: Stream) -> None:
         """The stream has something to send."""

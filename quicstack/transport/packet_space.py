@@ -28,6 +28,10 @@ class WaitingPacket:
     now: float
 
 
+_NO_CRYPTO = CryptoStream()
+"""Of all spaces that are over together: 600 bytes for each of two in every connection."""
+
+
 class PacketSpace:
     """One of three: Initial, Handshake, Application Data (0-RTT and 1-RTT share it)."""
 
@@ -55,3 +59,7 @@ class PacketSpace:
         """Lower numbers were 0-RTT packets that the server did not take, nor acknowledges (RFC 9001 §4.6.2)."""
         self.discarded = False
         """RFC 9001 §4.9: the keys are gone for good."""
+
+    def release(self) -> None:
+        """The keys are gone and no frame of this space is being read: CRYPTO data has no place any more."""
+        self.crypto = _NO_CRYPTO

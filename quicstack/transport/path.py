@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 
@@ -72,7 +71,7 @@ class PathState:
         """The challenge that was answered went in a small datagram, for the limit, so it says nothing about size."""
         self.pad_next = False
         """The next packet proves the path and has to be full size (§8.2.1)."""
-        self.responses: deque[bytes] = deque(maxlen=MAX_RESPONSES)
+        self.responses: list[bytes] = []
         """Challenges to answer, each once (§8.2.2). A peer may send several; of a flood the newest are kept."""
 
     def budget(self) -> int:
@@ -80,6 +79,10 @@ class PathState:
         if self.validated:
             return 1 << 30
         return max(0, AMPLIFICATION * self.bytes_received - self.bytes_sent)
+
+    def on_challenge(self, data: bytes) -> None:
+        """PATH_CHALLENGE came here, and is to be answered."""
+        self.responses = [*self.responses[1 - MAX_RESPONSES :], data]
 
     def start_challenge(self, data: bytes) -> None:
         """Prove this path (§8.2.1) with ``data``, which nobody can guess."""

@@ -43,11 +43,13 @@ class _PeerStreams:
         self.closed = 0
         self.skipped = RangeSet()  # opened implicitly by a higher ID (§2.1); no state until a frame names them
         self.outbox = outbox
-        self.max_streams = SentValue(self._write)
+        self.max_streams: SentValue | None = None
 
     def close_one(self) -> None:
         self.closed += 1
         if 2 * (self.limit - self.closed) <= self.window:
+            if self.max_streams is None:
+                self.max_streams = SentValue(self._write)
             self.outbox.push(self.max_streams)
 
     def _write(self) -> bytes:
@@ -65,7 +67,15 @@ class _LocalStreams:
         self.limit = 0
         self.opened = 0
         self.blocked_at = -1
-        self.blocked = SentValue(self._write)
+        self.blocked: SentValue | None = None
+
+    def tell_peer(self, outbox: Outbox) -> None:
+        """STREAMS_BLOCKED (§19.14), once for each limit."""
+        if self.blocked_at != self.limit:
+            self.blocked_at = self.limit
+            if self.blocked is None:
+                self.blocked = SentValue(self._write)
+            outbox.push(self.blocked)
 
     def _write(self) -> bytes | None:
         if self.opened < self.limit:
@@ -169,9 +179,7 @@ class StreamTable:
         kind = UNI if unidirectional else BIDI
         streams = self.local[kind]
         if streams.opened >= streams.limit:
-            if streams.blocked_at != streams.limit:
-                streams.blocked_at = streams.limit
-                self._outbox.push(streams.blocked)
+            streams.tell_peer(self._outbox)
             what = "unidirectional" if unidirectional else "bidirectional"
             raise StreamLimitReached(f"the peer allows {streams.limit} {what} streams so far, and all are opened")
         stream_id = streams.opened * 4 + kind + (not self._is_client)
