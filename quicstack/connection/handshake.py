@@ -224,7 +224,7 @@ def _complete(state: ConnectionState, now: float) -> None:
     if state.configuration.ack_frequency is not None:
         ack_frequency.ask(state, state.configuration.ack_frequency)
     if not state.is_client:
-        state.outbox.push(SentValue(_write_handshake_done, state.spaces[HANDSHAKE].release))
+        state.outbox.push(SentValue(_write_handshake_done, partial(_release, state.spaces[:APPLICATION])))
         if state.new_token is not None:
             written = write_new_token(state.new_token(state.path.address, state.version.value))
             state.outbox.push(SentValue(partial(bytes, written)))
@@ -235,6 +235,11 @@ def _complete(state: ConnectionState, now: float) -> None:
 
 def _write_handshake_done() -> bytes:
     return bytes((HANDSHAKE_DONE,))
+
+
+def _release(spaces: tuple[PacketSpace, ...]) -> None:
+    for space in spaces:
+        space.release()
 
 
 def confirm(state: ConnectionState, now: float) -> None:

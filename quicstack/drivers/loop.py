@@ -260,7 +260,9 @@ class LoopDriver:
         self._turn = self._timer = None
         for close in self._closers:
             close()
+        self._closers.clear()  # they hold this driver
         forget_connections(self.endpoint)
+        self.endpoint.take_ready()
         for connection in self._connections.values():
             connection.released()
         self._connections.clear()
