@@ -103,7 +103,8 @@ def over(endpoint: Endpoint, connection: Connection) -> weakref.ref[Connection]:
     """Its closing or draining state has passed, and the driver has heard of it."""
     while (deadline := endpoint.next_timeout()) is not None:
         endpoint.handle_timeout(deadline)
-    endpoint.take_ready()
+    for changed in endpoint.take_ready():
+        changed.take_ready()
     while endpoint.next_train(1e9) is not None:
         pass
     assert connection.terminated
@@ -116,6 +117,7 @@ def test_a_connection_that_is_over_goes_at_once(pair: Pair, side: str, without_c
     pair.client.open_stream().write(b"hello")
     pair.to_server(pair.from_client())
     (pair.server if side == "server" else pair.client).close(now=pair.now)
+    gc.collect()
     gone = over(getattr(pair, f"{side}_endpoint"), getattr(pair, side))
     del pair.client
     assert gone() is None
@@ -130,6 +132,7 @@ def test_so_does_one_that_was_never_complete(side: str, without_collector: None)
     connection: Connection | None = pair.client if side == "client" else pair.server
     assert connection is not None
     connection.close(now=pair.now)
+    gc.collect()
     gone = over(getattr(pair, f"{side}_endpoint"), connection)
     connection = None
     del pair.client
