@@ -125,6 +125,24 @@ def test_a_connection_that_is_over_goes_at_once(pair: Pair, side: str, without_c
 
 
 @pytest.mark.parametrize("side", ["client", "server"])
+def test_so_does_one_whose_frames_nobody_acknowledged(side: str, without_collector: None) -> None:
+    pair = Pair()
+    pair.to_server(pair.from_client())
+    pair.to_client(pair.from_server())
+    pair.to_server(pair.from_client())
+    pair.from_server()
+    connection: Connection | None = pair.client if side == "client" else pair.server
+    assert connection is not None and connection.handshake_complete
+    connection.close(now=pair.now)
+    gc.collect()
+    gone = over(getattr(pair, f"{side}_endpoint"), connection)
+    connection = None
+    del pair.client
+    assert gone() is None
+    assert gc.collect() == 0
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
 def test_so_does_one_that_was_never_complete(side: str, without_collector: None) -> None:
     pair = Pair()
     pair.to_server(pair.from_client())
