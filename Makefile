@@ -23,7 +23,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-lowest lint format bench bench-all interop mutants properties fuzz soak docs peers wheel clean
+.PHONY: help demo test test-fast test-lowest lint format bench bench-all bench-micro interop mutants properties fuzz soak docs peers wheel clean
 
 help:
 	@echo 'make demo         run a WebTransport server and a page that talks to it (real sockets)'
@@ -33,7 +33,8 @@ help:
 	@echo 'make lint         ruff format --check, ruff check, mypy --strict'
 	@echo 'make format       let ruff rewrite the files'
 	@echo 'make bench        bulk transfer, requests and handshakes over loopback, against other stacks, in turn'
-	@echo 'make bench-all    all of that at length, what a packet costs at least, and what happens when there is more'
+	@echo 'make bench-all    everything about speed, in most of an hour; writes docs/performance/'
+	@echo 'make bench-micro  the pieces alone: varints, frames, trains, ACKs, streams, handshakes, QPACK, the simulator'
 	@echo 'make interop      the cases of the QUIC interop runner with every peer here; writes docs/interop.md'
 	@echo 'make coverage     test-fast, and which lines and branches of quicstack it runs: 95 % at least'
 	@echo 'make mutants      change the source in small ways and see whether the tests notice; two hours at most'
@@ -96,11 +97,24 @@ format: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/compare.py --loops asyncio $(ARGS)
 
-bench-all: $(VENV)/.installed-dev
+# All of it, half an hour and more, into docs/performance/. What a peer needs that is not here is said first.
+REPORT := docs/performance
+bench-all: $(VENV)/.installed-plots
 	@$(MAKE) --no-print-directory peers || true
-	$(BIN)/python benchmarks/floor.py
-	$(BIN)/python benchmarks/compare.py --all --pairs 3 --report docs/performance $(ARGS)
-	$(BIN)/python benchmarks/growth.py --long
+	$(BIN)/python benchmarks/floor.py --report $(REPORT)
+	$(BIN)/python benchmarks/engine.py --report $(REPORT)
+	$(BIN)/python benchmarks/stages.py --report $(REPORT)
+	$(BIN)/python benchmarks/compare.py --all --report $(REPORT) $(ARGS)
+	$(BIN)/python benchmarks/growth.py --long --report $(REPORT)
+	$(BIN)/python benchmarks/paths.py --report $(REPORT)
+
+$(VENV)/.installed-plots: $(VENV)/.installed-dev
+	@echo "Installing what draws plots into $(VENV)"
+	@$(PIP) --editable '.[dev,plots]'
+	@touch $@
+
+bench-micro: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest benchmarks/micro -p no:xdist --benchmark-columns=min,median,ops --benchmark-sort=name $(ARGS)
 
 coverage: $(VENV)/.installed-dev
 	$(BIN)/coverage erase

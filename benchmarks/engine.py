@@ -13,7 +13,10 @@ import argparse
 import cProfile
 import pstats
 import time
+from pathlib import Path as FilePath
 from typing import Any
+
+import report
 
 from quicstack.drivers.system import real_environment
 from quicstack.endpoint import Endpoint
@@ -114,6 +117,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--size", type=int, default=10_000_000)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--report", type=FilePath, help="a folder for the results")
     arguments = parser.parse_args()
     transfer = Transfer(arguments.payload)
     transfer.run(arguments.size)
@@ -124,7 +128,12 @@ def main() -> None:
         return
     results = [transfer.run(arguments.size) for _ in range(arguments.rounds)]
     sender, receiver = (min(result[side] for result in results) for side in (0, 1))
-    print(f"sender {sender:.2f} us, receiver {receiver:.2f} us a packet, {results[-1][2]:.0f} packets a train")
+    train = results[-1][2]
+    text = f"Sender {sender:.2f} us a packet, receiver {receiver:.2f} us, {train:.0f} packets a train."
+    print(text)
+    if arguments.report:
+        result = {"text": text, "sender": sender, "receiver": receiver, "train": train}
+        report.save(arguments.report, "engine", report.machine(), [result])
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ import json
 import multiprocessing as mp
 import resource
 import socket
+from pathlib import Path
 from typing import Any
 
+import report
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -103,8 +105,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The least that a packet can cost here.")
     parser.add_argument("--payload", type=int, default=1200)
     parser.add_argument("--packets", type=int, default=53)
+    parser.add_argument("--report", type=Path, help="a folder for the results")
     arguments = parser.parse_args()
-    print(json.dumps(measure(arguments.payload, arguments.packets)))
+    facts, found = report.machine(), measure(arguments.payload, arguments.packets)
+    print(json.dumps(found))
+    if arguments.report:
+        text = (
+            f"{arguments.packets} packets of {arguments.payload} bytes a train: "
+            f"sender {found['sender']:.2f} us a packet, receiver {found['receiver']:.2f} us."
+        )
+        report.save(arguments.report, "floor", facts, [{"text": text, **found}])
 
 
 if __name__ == "__main__":

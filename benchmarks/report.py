@@ -103,7 +103,7 @@ def write(folder: Path) -> None:
         text += [f"## {PARTS[part]}", "", describe(content["machine"]), ""]
         text += [f"![{part}]({name})\n" for name in drawn.get(part, [])]
         for result in content["results"]:
-            text += [result["text"], ""]
+            text += [result["text"], ""] if "text" in result else []
     (folder / "report.md").write_text("\n".join(text).rstrip() + "\n")
 
 

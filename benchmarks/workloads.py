@@ -22,11 +22,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
+import sampling
+
 Read = Callable[[int], Awaitable[bytes]]
 Write = Callable[[bytes, bool], Awaitable[None]]
 CHUNK = bytes(1 << 18)
 PIECE = 1 << 20
 ALPN = "bench"
+SAMPLED = bool(os.environ.get("BENCH_SAMPLE"))
 
 
 class Link(Protocol):
@@ -103,6 +106,8 @@ async def answer(read: Read, write: Write) -> None:
         await write(data, True)
     else:
         facts = {"cpu": cpu_seconds(), "rss": resident(), "datagrams": DATAGRAMS.count, "last": DATAGRAMS.last}
+        if SAMPLED:
+            facts["places"] = sampling.places()
         await write(json.dumps(facts).encode(), True)
 
 
@@ -290,13 +295,17 @@ async def active(links: list[Link], rounds: int) -> dict[str, float]:
     return {"count": len(links) * rounds, "seconds": time.perf_counter() - started}
 
 
+def less(now: dict[str, int], before: dict[str, int]) -> dict[str, int]:
+    return {name: number - before.get(name, 0) for name, number in now.items()}
+
+
 def counted(links: list[Link], since: dict[str, int]) -> dict[str, int]:
     """The counters of all these connections, less what they were."""
     total: dict[str, int] = {}
     for link in links:
         for name, number in link.facts().items():
             total[name] = total.get(name, 0) + number
-    return {name: number - since.get(name, 0) for name, number in total.items()}
+    return less(total, since)
 
 
 async def run(connect: Connect, work: str, numbers: list[int]) -> None:
@@ -323,11 +332,15 @@ async def run(connect: Connect, work: str, numbers: list[int]) -> None:
         "idle": lambda: idle(connect, numbers[0], link),
     }
     before = await server_facts(link)
+    ticks = sampling.places()
     since, own = counted(links, {}), cpu_seconds()
     result = await works[work]()
     own = cpu_seconds() - own
-    seen = {} if work in ("handshakes", "resumed", "fresh", "idle") else counted(links, since)
+    seen: dict[str, Any] = {} if work in ("handshakes", "resumed", "fresh", "idle") else counted(links, since)
     after = await server_facts(link)
+    if SAMPLED:
+        seen["client_places"] = less(sampling.places(), ticks)
+        seen["server_places"] = less(after["places"], before["places"])
     say(**result, client_cpu=own, server_cpu=after["cpu"] - before["cpu"], **seen)
     os._exit(0)
 
@@ -341,6 +354,8 @@ def main(
     role, loop, layer, where, *rest = sys.argv[1:]
     if (os.cpu_count() or 1) > 1:
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[role == "server"]})
+    if SAMPLED:
+        sampling.start()
     runner = asyncio.run
     if loop == "uvloop" and uvloop:
         import uvloop as faster

@@ -17,7 +17,7 @@ from workloads import ALPN, DATAGRAMS, Connect, Read, Write, answer, reader
 from h3.client import H3Client
 from h3.server import Reply, Request
 from h3.server import serve as serve_h3
-from quicstack import CertificateKey, CertificateStore, Configuration, Trust
+from quicstack import CertificateKey, CertificateStore, Configuration, Cubic, NewReno, Trust
 from quicstack.drivers.aio import AsyncConnection, AsyncStream, connect, serve
 from quicstack.observe.stats import Counters
 from quicstack.session_store import SessionStore
@@ -25,7 +25,10 @@ from quicstack.tls.groups import X25519, X25519MLKEM768
 from webtransport import ClientConfig, ServerApp, ServerConfig, WebTransportClient, WebTransportSession
 
 GROUPS = (X25519MLKEM768,) if os.environ.get("BENCH_GROUPS") == "hybrid" else (X25519,)
-SETTINGS: dict[str, Any] = {"path_mtu_discovery": False, "cipher_suites": (0x1301,), "groups": GROUPS}
+CONTROLLER = NewReno if os.environ.get("BENCH_CONTROLLER") == "newreno" else Cubic
+SETTINGS: dict[str, Any] = {
+    "path_mtu_discovery": False, "cipher_suites": (0x1301,), "groups": GROUPS, "congestion_controller": CONTROLLER
+}  # fmt: skip
 """What the other stacks do as well: 1200 bytes, AES-128-GCM, X25519. Everything else as it comes."""
 
 
