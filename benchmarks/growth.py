@@ -81,7 +81,9 @@ def in_flight(packets: int) -> Transfer:
     return transfer
 
 
-def compare(name: str, small: Transfer, large: Transfer, rounds: int, size: int = 10_000_000) -> dict[str, Any]:
+def compare(
+    name: str, small: Transfer, large: Transfer, rounds: int, size: int = 10_000_000, *, has_goal: bool = True
+) -> dict[str, Any]:
     results: list[list[Result]] = [[], []]
     for transfer in (small, large):
         transfer.run(size)
