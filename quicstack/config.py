@@ -31,6 +31,31 @@ MAX_DATAGRAM_SIZE = 16383
 """What the Length of our long headers can say (RFC 9000 §17.2)."""
 
 
+_BOUNDS: tuple[tuple[str, float, float], ...] = (
+    ("max_udp_payload_size", 1200, MAX_SEND_PAYLOAD),
+    ("max_datagram_size", 1200, MAX_DATAGRAM_SIZE),
+    ("connection_id_length", 0, MAX_CID_LENGTH),
+    ("ack_delay_exponent", 0, 20),
+    ("active_connection_id_limit", 2, 1 << 30),
+    ("max_ack_delay", 0, 16.383),
+    ("initial_max_streams_bidi", 0, 1 << 60),
+    ("initial_max_streams_uni", 0, 1 << 60),
+    ("initial_max_data", 0, 1 << 40),
+    ("initial_max_stream_data_bidi_local", 0, 1 << 40),
+    ("initial_max_stream_data_bidi_remote", 0, 1 << 40),
+    ("initial_max_stream_data_uni", 0, 1 << 40),
+    ("max_datagram_frame_size", 0, 65535),
+    ("max_idle_timeout", 0, 1 << 32),
+    ("datagram_share", 0, 1),
+    ("send_buffer", 1, 1 << 40),
+    ("max_connections", 1, 1 << 40),
+    ("max_handshakes", 1, 1 << 40),
+    ("retry_threshold", 1, 1 << 40),
+    ("session_tickets", 0, 16),
+    ("ticket_lifetime", 1, MAX_LIFETIME),
+)
+
+
 def random_connection_id(random: Callable[[int], bytes], length: int) -> bytes:
     """The default way to make connection IDs: nothing in them but randomness (RFC 9000 §5.1)."""
     return random(length)
@@ -201,26 +226,12 @@ class Configuration:
             raise ConfigurationError(f"versions: {[hex(v) for v in self.versions]} are not all spoken here")
         if self.original_version is not None and self.original_version not in self.versions:
             raise ConfigurationError(f"original_version {self.original_version:#x} is not among the versions")
-        self._between("max_udp_payload_size", 1200, MAX_SEND_PAYLOAD)
-        self._between("max_datagram_size", 1200, MAX_DATAGRAM_SIZE)
+        for name, low, high in _BOUNDS:
+            self._between(name, low, high)
         if self.max_probed_datagram_size is not None:
             self._between("max_probed_datagram_size", self.max_datagram_size, MAX_DATAGRAM_SIZE)
-        self._between("connection_id_length", 0, MAX_CID_LENGTH)
-        self._between("ack_delay_exponent", 0, 20)
-        self._between("active_connection_id_limit", 2, 1 << 30)
-        self._between("max_ack_delay", 0, 16.383)
-        self._between("initial_max_streams_bidi", 0, 1 << 60)
-        self._between("initial_max_streams_uni", 0, 1 << 60)
-        self._between("initial_max_data", 0, 1 << 40)
-        self._between("max_datagram_frame_size", 0, 65535)
-        self._between("max_idle_timeout", 0, 1 << 32)
         if self.min_ack_delay is not None:
             self._between("min_ack_delay", 0, 16.383)
-        self._between("datagram_share", 0, 1)
-        for name in ("bidi_local", "bidi_remote", "uni"):
-            self._between(f"initial_max_stream_data_{name}", 0, 1 << 40)
-        for name in ("send_buffer", "max_connections", "max_handshakes", "retry_threshold"):
-            self._between(name, 1, 1 << 40)
         if self.keep_alive is not None and self.keep_alive <= 0:
             raise ConfigurationError(f"keep_alive is {self.keep_alive}, expected more than 0, or None")
         if self.retry not in ("never", "always", "auto"):
@@ -229,8 +240,6 @@ class Configuration:
             raise ConfigurationError(f"token_key has {len(self.token_key)} bytes, expected 32 or more")
         if self.ticket_key is not None and len(self.ticket_key) < 32:
             raise ConfigurationError(f"ticket_key has {len(self.ticket_key)} bytes, expected 32 or more")
-        self._between("session_tickets", 0, 16)
-        self._between("ticket_lifetime", 1, MAX_LIFETIME)
         if self.handshake_timeout <= 0:
             raise ConfigurationError(f"handshake_timeout is {self.handshake_timeout}, expected more than 0")
         object.__setattr__(self, "_tls", self._tls_settings())
@@ -267,6 +276,17 @@ class Configuration:
             ech_config_list=self.ech_config_list,
             ech_grease=self.ech_grease,
         )
+
+    def for_server(self, name: str) -> Configuration:
+        """The same for a server of this name, if none is set yet. What was checked is not checked again (40 us)."""
+        if self.server_name is not None:
+            return self
+        other = object.__new__(Configuration)
+        for slot in Configuration.__slots__:
+            object.__setattr__(other, slot, getattr(self, slot))
+        object.__setattr__(other, "server_name", name)
+        object.__setattr__(other, "_tls", replace(self._tls, server_name=name))
+        return other
 
     def after_ech_rejection(self, error: EchRejected) -> Configuration:
         """What to connect with once more after the server refused Encrypted ClientHello (RFC 9849 §6.1.6).

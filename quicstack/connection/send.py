@@ -17,7 +17,7 @@ from quicstack.transport.packet_protection import AEAD_TAG_LENGTH, PacketKeys
 from quicstack.transport.packet_space import PacketSpace
 from quicstack.transport.path import PathState
 from quicstack.wire import frame
-from quicstack.wire.packet import MIN_INITIAL_DATAGRAM, write_long_header
+from quicstack.wire.packet import MIN_INITIAL_DATAGRAM, long_header_size, write_long_header
 from quicstack.wire.packet_number import MAX_PACKET_NUMBER, packet_number_length
 from quicstack.wire.version import PacketType
 
@@ -85,7 +85,7 @@ def _handshake_datagram(state: ConnectionState, now: float) -> Train | None:
         if _keys(state, space) is None:
             continue
         pn_length = packet_number_length(space.next_packet_number, space.largest_acked)
-        overhead = len(_header(state, space, 0, pn_length)) + AEAD_TAG_LENGTH
+        overhead = _header_size(state, space, pn_length) + AEAD_TAG_LENGTH
         if room - overhead < MIN_ROOM:
             break
         # RFC 9000 §14.1: a server's ack-eliciting Initial needs a full datagram, a client's any Initial does
@@ -157,6 +157,15 @@ def _header(state: ConnectionState, space: PacketSpace, length: int, pn_length: 
     kind = LONG_TYPES[space.index]
     fixed_bit = first_byte.fixed_bit(state)
     return write_long_header(state.version, kind, dcid, scid, token, length, number, pn_length, fixed_bit)
+
+
+def _header_size(state: ConnectionState, space: PacketSpace, pn_length: int) -> int:
+    """Of what ``_header`` makes; a tenth of the work."""
+    dcid = state.peer_cids.current.cid
+    if space.index == APPLICATION and space.seal_keys is not None:
+        return 1 + len(dcid) + pn_length
+    token = state.token if space.index == INITIAL else b""
+    return long_header_size(LONG_TYPES[space.index], dcid, state.local_cids.first, token, pn_length)
 
 
 def _short_header(state: ConnectionState, path: PathState, space: PacketSpace, dcid: bytes, pn_length: int) -> bytes:

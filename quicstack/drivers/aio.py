@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import errno
 import time
 from collections import deque
@@ -62,8 +61,7 @@ async def connect(
     """
     loop = asyncio.get_running_loop()
     configuration = observed(configuration)
-    if configuration.server_name is None:
-        configuration = dataclasses.replace(configuration, server_name=host.partition("%")[0])
+    configuration = configuration.for_server(host.partition("%")[0])
     addresses = await resolve(host, port, loop)
     if local_address is not None:
         addresses = [address for address in addresses if (":" in address[0]) == (":" in local_address[0])]

@@ -14,7 +14,6 @@ Connections of one server share its sockets and are served by one thread, whiche
 
 from __future__ import annotations
 
-import dataclasses
 import selectors
 import socket
 import time
@@ -295,8 +294,7 @@ def connect(
     0-RTT packets; ``wait_connected`` waits for the handshake.
     """
     configuration = observed(configuration)
-    if configuration.server_name is None:
-        configuration = dataclasses.replace(configuration, server_name=host.partition("%")[0])
+    configuration = configuration.for_server(host.partition("%")[0])
     found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     addresses: list[Address] = list(dict.fromkeys(address for *_, address in found))
     while True:

@@ -53,9 +53,12 @@ MLKEM768_KEY = 1184
 MLKEM768_CIPHERTEXT = 1088
 
 
+_AVAILABLE = tuple(group for group in GROUP_NAMES if group != X25519MLKEM768 or HAS_MLKEM)
+
+
 def available_groups() -> tuple[int, ...]:
     """The groups this machine can do, in our order of preference."""
-    return tuple(group for group in GROUP_NAMES if group != X25519MLKEM768 or HAS_MLKEM)
+    return _AVAILABLE
 
 
 def group_name(group: int) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import abc
 import hmac
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from cryptography import x509
@@ -47,16 +46,14 @@ MAX_EXPORT = 255
 """Times the length of the hash: what HKDF-Expand can give (RFC 5869 §2.3)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """Bytes for CRYPTO frames of one level."""
 
     epoch: Epoch
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class NewKeys:
+class NewKeys(NamedTuple):
     """A traffic secret is ready; packet protection keys are derived from it (RFC 9001 §5.1)."""
 
     epoch: Epoch
@@ -65,27 +62,23 @@ class NewKeys:
     secret: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class PeerTransportParameters:
+class PeerTransportParameters(NamedTuple):
     """The body of the peer's quic_transport_parameters (RFC 9001 §8.2). Not authenticated before completion."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class HandshakeComplete:
+class HandshakeComplete(NamedTuple):
     """RFC 9001 §4.1.1: our Finished is on its way and the peer's was right."""
 
 
-@dataclass(frozen=True, slots=True)
-class EarlyDataSettled:
+class EarlyDataSettled(NamedTuple):
     """0-RTT was offered, and the server has taken it or not (RFC 9001 §4.6.2)."""
 
     is_accepted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class NewSession:
+class NewSession(NamedTuple):
     """A client may resume this connection later; ``context`` of the session is still empty."""
 
     session: Session

@@ -35,7 +35,11 @@ class Reader:
         return self.data[pos:end]
 
     def number(self, size: int) -> int:
-        return int.from_bytes(self.take(size), "big")
+        pos, end = self.pos, self.pos + size
+        if end > len(self.data):
+            self.take(size)  # says what is missing
+        self.pos = end
+        return int.from_bytes(self.data[pos:end], "big")
 
     def vector(self, length_size: int, minimum: int = 0, maximum: int | None = None) -> bytes:
         """``opaque x<minimum..maximum>`` with a length of ``length_size`` bytes."""
@@ -43,7 +47,11 @@ class Reader:
         if length < minimum or (maximum is not None and length > maximum):
             limit = f"at least {minimum}" if length < minimum else f"at most {maximum}"
             raise self.error(f"has a vector of {length} bytes, {limit} expected")
-        return self.take(length)
+        pos, end = self.pos, self.pos + length
+        if end > len(self.data):
+            self.take(length)
+        self.pos = end
+        return self.data[pos:end]
 
     def numbers(self, length_size: int, minimum: int = 2) -> tuple[int, ...]:
         """A vector of two-byte code points such as cipher suites; ``minimum`` counts bytes."""

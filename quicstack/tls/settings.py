@@ -71,8 +71,8 @@ class TlsSettings:
             "certificate_compression": (self.certificate_compression, available_compression(), algorithm_name),
         }
         for name, (values, allowed, spell) in known.items():
-            unknown = [value for value in values if value not in allowed]
-            if unknown or not (values or name == "certificate_compression"):
+            if not (values or name == "certificate_compression") or not set(values) <= set(allowed):
+                unknown = [value for value in values if value not in allowed]
                 choice = ", ".join(map(spell, allowed))
                 what = f"{', '.join(map(spell, unknown))} cannot be used here" if unknown else "is empty"
                 raise ConfigurationError(f"{name}: {what}; choose from {choice}")

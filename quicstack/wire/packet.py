@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from quicstack.errors import Truncated
-from quicstack.wire.varint import encode_varint, read_varint
+from quicstack.wire.varint import encode_varint, read_varint, varint_size
 from quicstack.wire.version import NEGOTIATION, PacketType, Version
 
 __all__ = [
@@ -110,6 +110,12 @@ def write_long_header(
     parts.append((payload_length + pn_length | 0x4000).to_bytes(2, "big"))
     parts.append((packet_number & ((1 << 8 * pn_length) - 1)).to_bytes(pn_length, "big"))
     return b"".join(parts)
+
+
+def long_header_size(packet_type: int, dcid: bytes, scid: bytes, token: bytes, pn_length: int) -> int:
+    """Bytes of what :func:`write_long_header` makes of the same."""
+    size = 1 + 4 + 1 + len(dcid) + 1 + len(scid) + 2 + pn_length
+    return size + varint_size(len(token)) + len(token) if packet_type == PacketType.INITIAL else size
 
 
 def write_version_negotiation(dcid: bytes, scid: bytes, versions: Iterable[int], first_byte: int = 0xC0) -> bytes:
