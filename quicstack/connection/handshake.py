@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from quicstack.connection import ack_frequency, early_data, lifecycle, paths, versions
+from quicstack.connection import ack_frequency, early_data, key_update, lifecycle, paths, versions
 from quicstack.connection.state import APPLICATION, HANDSHAKE, INITIAL, ConnectionState, Phase
 from quicstack.errors import TransportError, TransportErrorCode
 from quicstack.tls.client import ClientHandshake
@@ -151,8 +151,6 @@ def _install(state: ConnectionState, event: NewKeys, now: float) -> None:
             early_data.stop_sending(state)
     else:
         space.open_keys = keys
-        if index == APPLICATION:
-            state.key_phase.next_open = keys.next_phase()
     if index == HANDSHAKE:
         state.recovery.has_handshake_keys = True
         early_data.on_handshake_keys(state)
@@ -251,6 +249,7 @@ def confirm(state: ConnectionState, now: float) -> None:
     state.recovery.peer_completed_address_validation = True
     state.outbox.state_changed = True
     discard_keys(state, HANDSHAKE, now)
+    key_update.prepare(state)
     paths.prefer(state, now)
 
 

@@ -8,7 +8,7 @@ from quicstack.errors import TransportError, TransportErrorCode
 from quicstack.tls.key_schedule import TLS_CHACHA20_POLY1305_SHA256
 from quicstack.transport.packet_protection import InvalidTag
 
-__all__ = ["can_update", "count_failure", "open_other_phase", "stay_within_limits", "update_send_keys"]
+__all__ = ["can_update", "count_failure", "open_other_phase", "prepare", "stay_within_limits", "update_send_keys"]
 
 UPDATE_AFTER = 1 << 22
 """Packets sealed before we update by ourselves: half of what RFC 9001 §6.6 allows AES-GCM."""
@@ -64,6 +64,14 @@ def update_send_keys(state: ConnectionState, now: float) -> None:
     state.trace.key_updated(now, "1RTT", phase.generation)
 
 
+def prepare(state: ConnectionState) -> None:
+    """§6.3, §9.5: the keys of the next phase exist before somebody asks for them, so that no packet takes longer for
+    the state of its Key Phase bit. Before the handshake is confirmed no peer may update (§6.1)."""
+    keys = state.spaces[APPLICATION].open_keys
+    if state.key_phase.next_open is None and keys is not None:
+        state.key_phase.next_open = keys.next_phase()
+
+
 def open_other_phase(state: ConnectionState, header: bytes, number: int, body: bytes, now: float) -> bytes:
     """A packet whose Key Phase bit is not the current one: of the previous keys, or the first of the next (§6.3, §6.5).
 
@@ -75,6 +83,7 @@ def open_other_phase(state: ConnectionState, header: bytes, number: int, body: b
         if phase.previous_open is None or now > phase.previous_until:
             raise InvalidTag
         return phase.previous_open.open(header, number, body)
+    prepare(state)  # a server has confirmed the handshake earlier, and its HANDSHAKE_DONE may be late
     if phase.next_open is None:
         raise InvalidTag
     try:

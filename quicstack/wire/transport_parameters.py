@@ -114,7 +114,7 @@ def _error(reason: str) -> TransportError:
 def read_transport_parameters(data: bytes, *, from_server: bool) -> TransportParameters:
     """Parse what a server (or client) sent. Raises TRANSPORT_PARAMETER_ERROR for anything that §18.2 forbids."""
     parameters = TransportParameters()
-    seen: set[bytes] = set()  # not of integers that the peer chooses: their hashes are no secret
+    seen: set[int | bytes] = set()  # no integers that the peer chooses, but ours: their hashes are no secret
     pos = 0
     try:
         while pos < len(data):
@@ -124,13 +124,15 @@ def read_transport_parameters(data: bytes, *, from_server: bool) -> TransportPar
             value = data[start:pos]
             if len(value) != length:
                 raise _error(f"parameter {identifier:#x} is truncated")
-            key = identifier.to_bytes(8, "big")
+            name = _NAMES.get(identifier)
+            key = identifier if name else identifier.to_bytes(8, "big")
             if key in seen:
                 raise _error(f"parameter {identifier:#x} is sent twice")
             seen.add(key)
             if identifier in _SERVER_ONLY and not from_server:
-                raise _error(f"a client sent {_NAMES[identifier]}, which is for servers")
-            _read_one(parameters, identifier, value)
+                raise _error(f"a client sent {name}, which is for servers")
+            if name is not None:  # §7.4.2: parameters we do not know are ignored
+                _read_one(parameters, identifier, name, value)
         versions = parameters.version_information
         if not from_server and versions is not None and versions[0] not in versions[1:]:
             raise _error(f"version_information chooses {versions[0]:#x}, which is not available")  # RFC 9368 §4
@@ -142,10 +144,7 @@ def read_transport_parameters(data: bytes, *, from_server: bool) -> TransportPar
     return parameters
 
 
-def _read_one(parameters: TransportParameters, identifier: int, value: bytes) -> None:
-    name = _NAMES.get(identifier)
-    if name is None:
-        return  # §7.4.2: parameters we do not know are ignored
+def _read_one(parameters: TransportParameters, identifier: int, name: str, value: bytes) -> None:
     unit = _UNITS.get(identifier)
     if unit is not None:
         number, end = read_varint(value, 0)
