@@ -114,7 +114,7 @@ $(VENV)/.installed-plots: $(VENV)/.installed-dev
 	@touch $@
 
 bench-micro: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest benchmarks/micro -p no:xdist --benchmark-columns=min,median,ops --benchmark-sort=name $(ARGS)
+	$(BIN)/python -m pytest benchmarks/micro -p no:xdist --benchmark-columns=min,median,ops --benchmark-sort=name --benchmark-max-time=0.3 $(ARGS)
 
 coverage: $(VENV)/.installed-dev
 	$(BIN)/coverage erase
