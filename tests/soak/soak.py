@@ -193,7 +193,7 @@ def assert_at_rest(endpoint: Endpoint) -> None:
 
 def assert_nothing_left(endpoint: Endpoint) -> None:
     assert not endpoint.connections and endpoint.next_timeout() is None
-    for name in ("_by_cid", "_by_token", "_deadline", "_ready", "_bell", "_handshakes", "_fresh_cids", "_timers"):
+    for name in ("_by_cid", "_by_token", "_ready", "_bell", "_handshakes", "_fresh_cids"):
         assert not getattr(endpoint, name), f"{name}: {getattr(endpoint, name)}"
     assert endpoint._budget.used == 0
 
