@@ -141,15 +141,17 @@ class AckTracker:
         if self.largest < 0:
             return None
         starts, stops = self._ranges.starts, self._ranges.stops
-        ranges: list[tuple[int, int]] = []
+        ranges = [(starts[-1], stops[-1] - 1)]
         # A range takes at most 16 bytes; the fixed part and ECN counts at most 57.
-        room = max(1, min(MAX_RANGES_SENT, (capacity - 57) // 16))
-        for index in range(len(starts) - 1, max(-1, len(starts) - 1 - room), -1):
-            if ranges and stops[index] <= self._report_from:
-                break
-            ranges.append((starts[index], stops[index] - 1))
+        if len(starts) > 1 and stops[-2] > self._report_from:
+            room = max(1, min(MAX_RANGES_SENT, (capacity - 57) // 16))
+            for index in range(len(starts) - 2, max(-1, len(starts) - 1 - room), -1):
+                if stops[index] <= self._report_from:
+                    break
+                ranges.append((starts[index], stops[index] - 1))
         delay = max(0, int((now - self.largest_time) * 1_000_000)) >> exponent
-        ecn = (self.ecn[0], self.ecn[1], self.ecn[2]) if any(self.ecn) else None
+        ect0, ect1, ce = self.ecn
+        ecn = (ect0, ect1, ce) if ect0 or ect1 or ce else None
         frame = write_ack(ranges, delay, ecn)
         return frame if len(frame) <= capacity else None
 

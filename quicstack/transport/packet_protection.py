@@ -201,9 +201,10 @@ class PacketKeys:
         count = len(starts)
         if not count or segment_size < sample + SAMPLE_LENGTH:
             return []
-        masks = self.masks(b"".join([data[i + sample : i + sample + SAMPLE_LENGTH] for i in starts]))
         if count == 1:
+            masks = self.masks(data[sample : sample + SAMPLE_LENGTH])
             return [self._unmasked(data, 0, segment_size, data[0] ^ (masks[0] & 0x1F), masks[1:5], 1 + cid_length)]
+        masks = self.masks(b"".join([data[i + sample : i + sample + SAMPLE_LENGTH] for i in starts]))
         firsts = _xor(data[::segment_size][:count], masks[::16].translate(_SHORT_HEADER_BITS))
         pn_length = (firsts[0] & 3) + 1
         length = 1 + cid_length + pn_length
@@ -229,10 +230,12 @@ class PacketKeys:
         data: bytes, start: int, size: int, first: int, mask: bytes, pn_offset: int
     ) -> tuple[bytes, int, int, int]:
         pn_length = (first & 3) + 1
-        body = start + pn_offset + pn_length
-        number = _xor(data[body - pn_length : body], mask[:pn_length])
-        header = bytes((first,)) + data[start + 1 : start + pn_offset] + number
-        return header, pn_length, body, min(start + size, len(data))
+        offset = start + pn_offset
+        body = offset + pn_length
+        number = int.from_bytes(data[offset:body], "big") ^ int.from_bytes(mask[:pn_length], "big")
+        header = b"%c%b%b" % (first, data[start + 1 : offset], number.to_bytes(pn_length, "big"))
+        end = start + size
+        return header, pn_length, body, end if end < len(data) else len(data)
 
     def open(self, header: bytes, packet_number: int, body: bytes) -> bytes:  # hot path
         """The payload. Raises ``InvalidTag`` when the packet was not sealed with these keys."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quicstack.errors import TransportError, TransportErrorCode, Truncated
-from quicstack.wire.varint import MAX_VARINT, encode_varint, read_varint
+from quicstack.wire.varint import MAX_VARINT, encode_varint, encode_varints, read_varint
 
 PADDING = 0x00
 PING = 0x01
@@ -154,19 +154,13 @@ def read_ack(
 def write_ack(ranges: Sequence[tuple[int, int]], ack_delay: int, ecn: tuple[int, int, int] | None = None) -> bytes:
     """§19.3. ``ranges`` as :func:`read_ack` gives them; ``ack_delay`` already divided by 2^ack_delay_exponent."""
     smallest, largest = ranges[0]
-    parts = [
-        b"\x03" if ecn else b"\x02",
-        encode_varint(largest),
-        encode_varint(ack_delay),
-        encode_varint(len(ranges) - 1),
-        encode_varint(largest - smallest),
-    ]
+    values = [largest, ack_delay, len(ranges) - 1, largest - smallest]
     for low, high in ranges[1:]:
-        parts += (encode_varint(smallest - high - 2), encode_varint(high - low))
+        values += (smallest - high - 2, high - low)
         smallest = low
     if ecn:
-        parts += map(encode_varint, ecn)
-    return b"".join(parts)
+        values += ecn
+    return (b"\x03" if ecn else b"\x02") + encode_varints(values)
 
 
 def read_reset_stream(data: bytes, pos: int) -> tuple[int, int, int, int]:

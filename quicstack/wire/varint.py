@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from quicstack.errors import Truncated
 
-__all__ = ["MAX_VARINT", "VARINT_TAGS", "encode_varint", "read_varint", "varint_size"]
+__all__ = ["MAX_VARINT", "VARINT_TAGS", "encode_varint", "encode_varints", "read_varint", "varint_size"]
 
 MAX_VARINT = (1 << 62) - 1
+_SMALL = [bytes((value,)) for value in range(0x40)]
 VARINT_TAGS = {1: 0, 2: 1 << 14, 4: 2 << 30, 8: 3 << 62}
 """The two bits in front that say the size, as they stand in an integer of so many bytes."""
 
@@ -42,6 +45,11 @@ def encode_varint(value: int) -> bytes:  # hot path
     if value <= MAX_VARINT:
         return (value | 0xC000_0000_0000_0000).to_bytes(8, "big")
     raise ValueError(f"a variable-length integer is below 2^62: {value}")
+
+
+def encode_varints(values: Iterable[int]) -> bytes:  # hot path
+    """Several one after the other; a call for each small one would take twice the time."""
+    return b"".join([_SMALL[value] if 0 <= value < 0x40 else encode_varint(value) for value in values])
 
 
 def varint_size(value: int) -> int:
