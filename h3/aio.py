@@ -10,6 +10,7 @@ from typing import Any
 
 from quicstack.connection.connection import Ready
 from quicstack.drivers.aio import AsyncConnection
+from quicstack.drivers.gate import Gate
 from quicstack.errors import StreamLimitReached
 
 from .connection import H3Connection
@@ -30,12 +31,23 @@ class AsyncExchange:
     def __init__(self, session: AsyncH3, exchange: Exchange) -> None:
         self.exchange = exchange
         self._session = session
-        self._changed = asyncio.Event()
+        self._changed = Gate(session.connection.loop)
+        self._on_lost: Callable[[], object] | None = None
         exchange.owner = self
 
     def wake(self) -> None:
         """Something changed: whoever waits looks again."""
-        self._changed.set()
+        self._changed.open()
+        if self._on_lost is not None:
+            self.when_lost(self._on_lost)
+
+    def when_lost(self, tell: Callable[[], object] | None) -> None:
+        """Call ``tell`` once when the peer wants no answer any more: it stopped or reset the stream, or is gone."""
+        self._on_lost = tell
+        is_lost = self.exchange.stop_code is not None or self.exchange.error is not None or self._session.is_over
+        if tell is not None and is_lost:
+            self._on_lost = None
+            tell()
 
     def flush(self) -> None:
         """Something was sent: the driver should look soon."""
@@ -51,7 +63,6 @@ class AsyncExchange:
         """Until the condition holds; raises what makes that impossible."""
         while not condition():
             self.check()
-            self._changed.clear()
             await self._changed.wait()
 
     async def read(self, n: int = -1) -> bytes:
@@ -176,6 +187,11 @@ class AsyncH3:
         self.connection.flush()
         if self.h3.error is not None:
             self._wake_all()
+
+    @property
+    def is_over(self) -> bool:
+        """The connection is closed, or about to be."""
+        return self.h3.error is not None or self.h3.quic.closed is not None
 
     def check(self) -> None:
         """Raise what closed the connection, if something did."""

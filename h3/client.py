@@ -169,7 +169,12 @@ class H3Client:
         last_fields = encode_headers(trailers)
         is_empty = body is None and not last_fields
         exchange = await self.session.request(fields, end_stream=is_empty)
-        sender = None if is_empty else self._start(exchange.write_body(body, trailers=last_fields))
+        sender = None
+        if isinstance(body, bytes) and not last_fields:
+            body = self._send_at_once(exchange, body)
+            is_empty = body is None
+        if not is_empty:
+            sender = self._start(exchange.write_body(body, trailers=last_fields))
         try:
             await exchange.wait_for(lambda: exchange.exchange.headers is not None)
         except BaseException:
@@ -178,6 +183,15 @@ class H3Client:
             exchange.cancel()
             raise
         return Response(exchange, sender)
+
+    @staticmethod
+    def _send_at_once(exchange: AsyncExchange, body: bytes) -> bytes | None:
+        """Content that fits into the send buffer needs no task that sends it; what does not fit is returned."""
+        accepted = len(body)
+        with suppress(QuicstackError):  # whoever waits for the response reports that the connection has ended
+            accepted = exchange.exchange.send_body(body, end_stream=True)
+        exchange.flush()
+        return body[accepted:] if accepted < len(body) else None
 
     def _path(self, target: str) -> str:
         if target.startswith("/") or target == "*":

@@ -370,16 +370,16 @@ class H3Connection:
 
     def guard(self, exchange: Exchange, action: Callable[[], None]) -> None:
         """Run code that reads what the peer sent on one request stream."""
-
-        def contained() -> None:
+        if self.error is None:
             try:
-                action()
-            except H3StreamError as error:
-                exchange.fail(error)
-                self._changed[exchange.stream_id] = exchange
-
-        self._guarded(contained)
-        self._guarded(self._critical.flush_decoder)
+                try:
+                    action()
+                except H3StreamError as error:
+                    exchange.fail(error)
+                    self._changed[exchange.stream_id] = exchange
+                self._critical.flush_decoder()
+            except (H3ConnectionError, StreamError) as error:
+                self._fail(error)
         self._forget_if_finished(exchange)
 
     def _guarded(self, action: Callable[[], None]) -> None:
@@ -388,10 +388,12 @@ class H3Connection:
             return
         try:
             action()
-        except H3ConnectionError as error:
-            self.error = error
-            self.quic.close(error.code, error.reason)
-        except StreamError as error:
+        except (H3ConnectionError, StreamError) as error:
+            self._fail(error)
+
+    def _fail(self, error: H3ConnectionError | StreamError) -> None:
+        if isinstance(error, StreamError):
             # a stream this layer reads or writes at once changed under its hands: only a bug of ours gets here
-            self.error = H3ConnectionError(H3ErrorCode.H3_INTERNAL_ERROR, str(error))
-            self.quic.close(self.error.code, self.error.reason)
+            error = H3ConnectionError(H3ErrorCode.H3_INTERNAL_ERROR, str(error))
+        self.error = error
+        self.quic.close(error.code, error.reason)

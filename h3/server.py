@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -97,7 +96,9 @@ class _Session:
         task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, exchange: AsyncExchange) -> None:
-        watcher = asyncio.ensure_future(self._watch(exchange, asyncio.current_task()))
+        task = asyncio.current_task()
+        if task is not None:
+            exchange.when_lost(task.cancel)
         try:
             await self._reply(exchange)
         except asyncio.CancelledError:
@@ -107,14 +108,7 @@ class _Session:
             logger.debug("request %d failed: %s", exchange.exchange.stream_id, error)
             exchange.cancel(H3ErrorCode.H3_REQUEST_CANCELLED)
         finally:
-            watcher.cancel()
-
-    async def _watch(self, exchange: AsyncExchange, task: asyncio.Task[None] | None) -> None:
-        """Cancel the handler of a request that its client has reset."""
-        with contextlib.suppress(QuicstackError):
-            await exchange.wait_for(lambda: exchange.exchange.stop_code is not None)
-        if task is not None:
-            task.cancel()
+            exchange.when_lost(None)
 
     async def _reply(self, exchange: AsyncExchange) -> None:
         request = exchange.exchange
