@@ -110,18 +110,19 @@ def cost_cell(work: Work, facts: Facts) -> str:
     return " + ".join(f"{side / (facts['count'] or 1) * 1e6:.0f}" for side in sides) + " us"
 
 
-def packets_cell(work: Work, facts: Facts) -> tuple[str, str]:
-    """ACKs in 100 packets, and packets in a train. In bulk, what the receiver sends is ACKs; elsewhere both sides'
-    packets carry data, and the column is the packets of the side that sends fewer, ACKs among them."""
-    sent, received = facts.get("packets_sent"), facts.get("packets_received")
-    if not sent or not received:
-        return "-", "-"
+def packets_cell(row: Line) -> tuple[str, str]:
+    """ACKs in 100 packets that came, of client and server, and packets in a train. Of ours a run apart has counted the
+    packets with an ACK frame; of others the packet numbers tell in bulk, where all that the receiver sends is ACKs."""
+    facts = middle(row)
+    sent, received = facts.get("packets_sent", 0), facts.get("packets_received", 0)
     many = "sent" if sent > received else "received"
     trains = facts.get(f"trains_{many}")
-    return (
-        f"{100 * min(sent, received) / max(sent, received):.1f}",
-        f"{max(sent, received) / trains:.0f}" if trains else "-",
-    )
+    train = f"{max(sent, received) / trains:.0f}" if trains else "-"
+    if "acks" in row:
+        return " / ".join(f"{acks:.1f}" for acks in row["acks"]), train
+    if "bytes" in facts and sent and received:
+        return f"{100 * min(sent, received) / max(sent, received):.1f}", train
+    return "-", train
 
 
 def ratio_cell(work: Work, ours: Line, lines: list[Line], against: str) -> str:
@@ -139,7 +140,7 @@ def aioquic_name(lines: list[Line]) -> str:
 
 def table(work: Work, lines: list[Line]) -> str:
     latency = work.figure == "p50"
-    head = ["", "loop", work.unit, "runs", "CPU, client + server", "ACKs in 100", "packets a train",
+    head = ["", "loop", work.unit, "runs", "CPU, client + server", "ACKs in 100, client / server", "packets a train",
             "to aioquic, same loop / fastest", "to native, same loop / fastest"]  # fmt: skip
     if latency:
         head.insert(3, "p99")
@@ -151,7 +152,7 @@ def table(work: Work, lines: list[Line]) -> str:
             cells.insert(3, f"{facts['p99']:,.0f}")
         ours = row["stack"] == "quicstack"
         compared = [ratio_cell(work, row, lines, name) if ours else "" for name in (aioquic_name(lines), "native")]
-        text.append("| " + " | ".join([*cells, cost_cell(work, facts), *packets_cell(work, facts), *compared]) + " |")
+        text.append("| " + " | ".join([*cells, cost_cell(work, facts), *packets_cell(row), *compared]) + " |")
     text.append("")
     if not work.goals:
         text.append("- Goal: none; shown for orientation.")

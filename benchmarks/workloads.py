@@ -30,6 +30,10 @@ CHUNK = bytes(1 << 18)
 PIECE = 1 << 20
 ALPN = "bench"
 SAMPLED = bool(os.environ.get("BENCH_SAMPLE"))
+COUNTED = bool(os.environ.get("BENCH_COUNT"))
+"""ACKs are counted, by a trace: a run that is for nothing else."""
+COUNTS = {"received": 0, "acks": 0}
+"""1-RTT packets that came, and those sent with an ACK frame, on all connections of this process."""
 
 
 class Link(Protocol):
@@ -106,8 +110,8 @@ async def answer(read: Read, write: Write) -> None:
         await write(data, True)
     else:
         facts = {"cpu": cpu_seconds(), "rss": resident(), "datagrams": DATAGRAMS.count, "last": DATAGRAMS.last}
-        if SAMPLED:
-            facts["places"] = sampling.places()
+        facts |= {"counts": dict(COUNTS)} if COUNTED else {}
+        facts |= {"places": sampling.places()} if SAMPLED else {}
         await write(json.dumps(facts).encode(), True)
 
 
@@ -332,12 +336,15 @@ async def run(connect: Connect, work: str, numbers: list[int]) -> None:
         "idle": lambda: idle(connect, numbers[0], link),
     }
     before = await server_facts(link)
-    ticks = sampling.places()
+    ticks, counts = sampling.places(), dict(COUNTS)
     since, own = counted(links, {}), cpu_seconds()
     result = await works[work]()
     own = cpu_seconds() - own
     seen: dict[str, Any] = {} if work in ("handshakes", "resumed", "fresh", "idle") else counted(links, since)
     after = await server_facts(link)
+    if COUNTED:
+        sides = less(COUNTS, counts), less(after["counts"], before["counts"])
+        seen["acks"] = [100 * side["acks"] / side["received"] if side["received"] else 0.0 for side in sides]
     if SAMPLED:
         seen["client_places"] = less(sampling.places(), ticks)
         seen["server_places"] = less(after["places"], before["places"])

@@ -12,7 +12,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import workloads
-from workloads import ALPN, DATAGRAMS, Connect, Read, Write, answer, reader
+from workloads import ALPN, COUNTS, DATAGRAMS, Connect, Read, Write, answer, reader
 
 from h3.client import H3Client
 from h3.server import Reply, Request
@@ -20,6 +20,7 @@ from h3.server import serve as serve_h3
 from quicstack import CertificateKey, CertificateStore, Configuration, Cubic, NewReno, Trust
 from quicstack.drivers.aio import AsyncConnection, AsyncStream, connect, serve
 from quicstack.observe.stats import Counters
+from quicstack.observe.trace import Trace
 from quicstack.session_store import SessionStore
 from quicstack.tls.groups import X25519, X25519MLKEM768
 from webtransport import ClientConfig, ServerApp, ServerConfig, WebTransportClient, WebTransportSession
@@ -30,6 +31,20 @@ SETTINGS: dict[str, Any] = {
     "path_mtu_discovery": False, "cipher_suites": (0x1301,), "groups": GROUPS, "congestion_controller": CONTROLLER
 }  # fmt: skip
 """What the other stacks do as well: 1200 bytes, AES-128-GCM, X25519. Everything else as it comes."""
+
+
+class AckCount(Trace):
+    """An ACK frame comes first in a packet of ours."""
+
+    def packet_sent(self, now: float, packet_type: str, packet_number: int, size: int, payload: bytes) -> None:
+        COUNTS["acks"] += packet_type == "1RTT" and payload[0] in (0x02, 0x03)
+
+    def packet_received(self, now: float, packet_type: str, packet_number: int, size: int, payload: bytes) -> None:
+        COUNTS["received"] += packet_type == "1RTT"
+
+
+if workloads.COUNTED:
+    SETTINGS["trace_factory"] = lambda odcid, is_client: AckCount()
 
 
 def configuration(layer: str, **more: Any) -> Configuration:
