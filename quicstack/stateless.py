@@ -21,6 +21,10 @@ MIN_RESET = 21
 MAX_RESET = 42
 
 
+_NOTHING: deque[Train] = deque()
+"""The queue of all that have not answered yet; every client has one of these."""
+
+
 class StatelessAnswers:
     """Each method queues one datagram, smaller than the one it answers, or returns False when too many wait."""
 
@@ -28,7 +32,7 @@ class StatelessAnswers:
 
     def __init__(self, random: Callable[[int], bytes]) -> None:
         self._random = random
-        self.queue: deque[Train] = deque()
+        self.queue = _NOTHING
 
     def negotiate_version(
         self, path: Path, dcid: bytes, scid: bytes, versions: tuple[int, ...], *, grease: bool
@@ -75,5 +79,7 @@ class StatelessAnswers:
         return len(self.queue) >= MAX_STATELESS
 
     def _push(self, datagram: bytes, path: Path) -> bool:
+        if not self.queue:
+            self.queue = deque()
         self.queue.append(Train(datagram, len(datagram), path))
         return True

@@ -22,6 +22,8 @@ __all__ = ["AsyncConnection", "ConnectionDriver", "ConnectionProtocol"]
 
 logger = logging.getLogger("quicstack")
 
+_NONE: deque[AsyncStream] = deque()
+"""What all connections share that have no stream to accept: an empty deque takes 760 bytes."""
 FINISHED_KEPT: Final = 64
 """Finished streams that may be kept until somebody looks for them."""
 
@@ -67,7 +69,7 @@ class AsyncConnection:
         self._protocol: ConnectionProtocol | None = None
         self._streams: dict[int, AsyncStream] = {}
         self._most_streams = FINISHED_KEPT
-        self._accepted: deque[AsyncStream] = deque()
+        self._accepted = _NONE
         self._is_open = False
         self._is_closed = False
         self._is_released = False
@@ -268,6 +270,8 @@ class AsyncConnection:
                 stream.wake()
             elif self._protocol is None and not engine.is_local and engine.owner is None:
                 engine.hold()  # or the peer could open and reset streams that nobody accepts without end
+                if not self._accepted:
+                    self._accepted = deque()
                 self._accepted.append(self.stream(engine))
                 self._new_streams.open()
         if ready.streams_allowed:

@@ -9,6 +9,10 @@ from quicstack.drivers.wakeups import Waiter, wakeups_of
 __all__ = ["Gate"]
 
 
+_NOBODY: list[Waiter] = []
+"""What all gates share where nobody waits: a connection has five."""
+
+
 class Gate:
     """``open`` wakes everybody who waits; each looks again whether what it needs is there.
 
@@ -19,10 +23,12 @@ class Gate:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._wakeups = wakeups_of(loop)
-        self._waiters: list[Waiter] = []
+        self._waiters = _NOBODY
 
     async def wait(self) -> None:
         waiter = Waiter(self._wakeups)
+        if not self._waiters:
+            self._waiters = []
         self._waiters.append(waiter)
         try:
             await waiter
@@ -32,6 +38,6 @@ class Gate:
 
     def open(self) -> None:
         if self._waiters:
-            waiters, self._waiters = self._waiters, []
+            waiters, self._waiters = self._waiters, _NOBODY
             for waiter in waiters:
                 waiter.wake()
