@@ -68,9 +68,9 @@ class Endpoint:
         self._cid_length = configuration.connection_id_length
         self._bell: deque[Connection] = deque()
         self._stateless = StatelessAnswers(environment.random)
-        secret = configuration.token_key or environment.random(32)
-        if server:
-            self._tokens = AddressTokens(secret, environment.random, environment.wall_time)
+        self._tokens = AddressTokens(
+            configuration.token_key or environment.random(32), environment.random, environment.wall_time
+        )
         self._tickets = server_tickets(configuration, environment)
         self._deadlines: Deadlines[Connection] = Deadlines()
         self._handshakes: dict[Connection, None] = {}  # of clients, not complete

@@ -46,7 +46,7 @@ class AddressTokens:
         self._secret = secret
         self._random = random
         self._wall_time = wall_time
-        self._keys: OrderedDict[int, AESGCM] = OrderedDict()
+        self._keys: dict[int, AESGCM] = {}  # by day, a few
         self._used: OrderedDict[bytes, None] = OrderedDict()
 
     @staticmethod
@@ -82,7 +82,7 @@ class AddressTokens:
             key = AESGCM(hkdf_expand_label(digest, self._secret, b"address token", day.to_bytes(4, "big"), 16))
             self._keys[day] = key
             if len(self._keys) > NEW_TOKEN_LIFE // KEY_PERIOD + 2:
-                self._keys.popitem(last=False)
+                del self._keys[next(iter(self._keys))]
         return key
 
     def _seal(self, kind: bytes, bound: bytes, content: bytes) -> bytes:
