@@ -115,9 +115,9 @@ async def answer(read: Read, write: Write) -> None:
         await write(json.dumps(facts).encode(), True)
 
 
-def reader(pieces: AsyncIterator[bytes]) -> Read:
-    """``read`` for a stack that gives content in pieces of its own choice."""
-    left = b""
+def reader(pieces: AsyncIterator[bytes], first: bytes = b"") -> Read:
+    """``read`` for a stack that gives content in pieces of its own choice; the first may have been taken already."""
+    left = first
 
     async def read(n: int) -> bytes:
         nonlocal left

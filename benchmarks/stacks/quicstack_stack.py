@@ -87,6 +87,17 @@ async def on_connection(connection: AsyncConnection) -> None:
 
 
 async def on_request(request: Request) -> Reply:
+    """A small answer goes out as one piece; a large one, or one that waits for an upload, as it comes."""
+    source = aiter(request)
+    first = await anext(source, b"")
+    if first[:1] in (b"e", b"s"):
+        parts: list[bytes] = []
+
+        async def keep(data: bytes, end: bool) -> None:
+            parts.append(data)
+
+        await answer(reader(source, first), keep)
+        return Reply(200, [], b"".join(parts))
     pieces: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=4)
 
     async def write(data: bytes, end: bool) -> None:
@@ -99,7 +110,7 @@ async def on_request(request: Request) -> Reply:
         while (piece := await pieces.get()) is not None:
             yield piece
 
-    task = asyncio.create_task(answer(reader(aiter(request)), write))
+    task = asyncio.create_task(answer(reader(source, first), write))
     TASKS.add(task)
     task.add_done_callback(TASKS.discard)
     return Reply(200, [], content())
