@@ -114,7 +114,7 @@ class AsyncExchange:
             if isinstance(body, str):
                 body = body.encode()
             if isinstance(body, bytes):
-                await self.write(body)
+                await self.write(body, end_stream=not trailers)
             elif body is not None:
                 async for chunk in body:
                     await self.write(chunk)

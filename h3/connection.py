@@ -138,7 +138,7 @@ class H3Connection:
             raise ExtendedConnectUnavailable(f"the server's SETTINGS {missing}")
         self._critical.check_section_size(fields)
         exchange = self._add_exchange(self.quic.open_stream(), head.method)
-        exchange.send_headers(fields, end_stream=end_stream)
+        exchange.send_checked(head, fields, end_stream=end_stream)
         if self._grease_left and not end_stream and not head.is_connect:
             self._grease_left = False
             exchange.send_frame(grease_identifier(self._random(1)[0]), self._random(5))

@@ -186,7 +186,10 @@ class Exchange:
 
         Raises InvalidMessage for fields that RFC 9114 calls malformed, and when a section is not due.
         """
-        head = self._writer.check_section(fields, end_stream=end_stream)
+        self.send_checked(self._writer.check_section(fields, end_stream=end_stream), fields, end_stream=end_stream)
+
+    def send_checked(self, head: RequestHead | ResponseHead | None, fields: Fields, *, end_stream: bool) -> None:
+        """``send_headers`` for fields that were found to be valid and to say ``head``, and are due."""
         frame = self._host.encode_section(self.stream_id, fields)
         self._writer.send_section(head, frame, end_stream=end_stream)
         if isinstance(head, ResponseHead):  # RFC 9114 §4.4: a 2xx to CONNECT turns the stream into a tunnel

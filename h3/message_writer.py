@@ -83,6 +83,9 @@ class MessageWriter:
         if self.head is None or self._sent_fin:
             raise InvalidMessage("content goes between the headers and the end of a message")
         accepted = min(len(data), self.writable)
+        is_end = end_stream and accepted == len(data)
+        if is_end:
+            self._sent_fin = self._fin_unsent = True
         if accepted:
             # When there is more than fits, the frame header makes this write fall short by a few bytes, which wait
             # here; a stream that has cut a write short reports when there is room again.
@@ -90,8 +93,8 @@ class MessageWriter:
             self._hand_over()
         elif data and self.is_open and not self._unsent:
             self._stream.write(data[:1])  # no room, so nothing is taken; but now the stream knows that somebody waits
-        if end_stream and accepted == len(data):
-            self.finish()
+        elif is_end:
+            self.flush()
         return accepted
 
     def finish(self) -> None:
@@ -119,6 +122,8 @@ class MessageWriter:
         When the connection is over they go nowhere, and that is no error here: what arrived before its end is still
         worked on, and some of that is answered.
         """
+        if not self._unsent and not self._fin_unsent:
+            return
         try:
             self._hand_over()
         except ConnectionClosed:
@@ -129,10 +134,9 @@ class MessageWriter:
             self._unsent.clear()
             return
         try:
-            if self._unsent:
-                del self._unsent[: self._stream.write(bytes(self._unsent))]
-            if self._fin_unsent and not self._unsent:
+            accepted = self._stream.write(bytes(self._unsent), self._fin_unsent)
+            if accepted == len(self._unsent):
                 self._fin_unsent = False
-                self._stream.finish()
+            del self._unsent[:accepted]
         except StreamError:  # the peer stopped reading: stop_code says so
             self._unsent.clear()
