@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import logging
 import os
-import secrets
 import time
 from collections.abc import Callable
 
@@ -21,7 +20,7 @@ logger = logging.getLogger("quicstack")
 
 def real_environment() -> Environment:
     """Randomness of the operating system and the wall clock."""
-    return Environment(random=secrets.token_bytes, wall_time=time.time)
+    return Environment(random=os.urandom, wall_time=time.time)
 
 
 @functools.cache
