@@ -173,7 +173,7 @@ def grease_ech(hello: ClientHello, random: Callable[[int], bytes]) -> bytes:
     choice = random(2)
     aead = tuple(AEADS)[choice[1] % len(AEADS)]
     lengths = tuple((key, len(body)) for key, body in hello.extensions.items())
-    size = _encoded_size(hello.cipher_suites, lengths) + TAG_LENGTH
+    size = _encoded_size(tuple(hello.cipher_suites), lengths) + TAG_LENGTH
     return write_outer_extension(aead, choice[0], generate(X25519, random).share, random(size))
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives import hashes
@@ -182,8 +182,7 @@ class KeySchedule:
     def __init__(self, suite: CipherSuite, psk: bytes | None = None) -> None:
         self.suite = suite
         self.hash = suite.hash()
-        zeros = bytes(suite.hash_length)
-        self._secret = hkdf_extract(self.hash, zeros, psk if psk is not None else zeros)
+        self._secret = early_secret(suite) if psk is None else hkdf_extract(self.hash, bytes(suite.hash_length), psk)
 
     def enter_handshake(self, shared_secret: bytes) -> None:
         """Early Secret to Handshake Secret, with the result of the key exchange."""
@@ -203,4 +202,16 @@ class KeySchedule:
         return hmac_of(self.hash, key, transcript_hash)
 
     def _derived(self) -> bytes:
-        return self.derive(b"derived", hash_of(self.hash, b""))
+        return self.derive(b"derived", hash_of_nothing(self.suite))
+
+
+@cache
+def early_secret(suite: CipherSuite) -> bytes:
+    """Without a PSK it is no secret, and always the same."""
+    zeros = bytes(suite.hash_length)
+    return hkdf_extract(suite.hash(), zeros, zeros)
+
+
+@cache
+def hash_of_nothing(suite: CipherSuite) -> bytes:
+    return hash_of(suite.hash(), b"")

@@ -118,8 +118,8 @@ def read_transport_parameters(data: bytes, *, from_server: bool) -> TransportPar
     pos = 0
     try:
         while pos < len(data):
-            identifier, start = read_varint(data, pos)
-            length, start = read_varint(data, start)
+            identifier, pos = read_varint(data, pos)
+            length, start = read_varint(data, pos)
             pos = start + length
             value = data[start:pos]
             if len(value) != length:
