@@ -29,6 +29,7 @@ from quicstack.transport.packet_protection import AEAD_TAG_LENGTH
 from quicstack.transport.path import Migration
 from quicstack.transport.path_mtu import BASE
 from quicstack.transport.stream import Stream
+from quicstack.wire.packet import MAX_CID_LENGTH
 from quicstack.wire.transport_parameters import TransportParameters
 from quicstack.wire.varint import MAX_VARINT, varint_size
 
@@ -367,19 +368,34 @@ class Connection:
 
     def send_datagram(self, data: bytes) -> bool:
         """Queue a datagram. False when the queue is full and it was dropped; ConfigurationError when it never fits."""
+        state = self._state
+        queue, outbox = state.datagrams_out, state.outbox
+        if len(data) > queue.known_to_fit:
+            self._check_datagram(len(data))
+        accepted = queue.push(data if type(data) is bytes else bytes(data))
+        if not outbox.rung:
+            outbox.ring()
+        return accepted
+
+    def _check_datagram(self, size: int) -> None:
         self._check_open()
         limit = self.max_datagram_payload
-        if len(data) > limit or (not limit and not self._takes_datagrams):
+        if size > limit or (not limit and not self._takes_datagrams):
             what = f"it takes at most {limit} bytes" if self._takes_datagrams else "it takes no datagrams"
-            raise ConfigurationError(f"a datagram of {len(data)} bytes cannot be sent to this peer: {what}")
-        accepted = self._state.datagrams_out.push(bytes(data))
-        self._state.outbox.ring()
-        return accepted
+            raise ConfigurationError(f"a datagram of {size} bytes cannot be sent to this peer: {what}")
+        if self._state.peer_parameters is not None:  # and not those of an earlier session
+            # Another connection ID of the peer may be longer; a smaller path or the end makes this unknown again.
+            longer = MAX_CID_LENGTH - len(self._state.peer_cids.current.cid)
+            self._state.datagrams_out.known_to_fit = limit - longer
 
     def receive_datagram(self) -> bytes | None:
         """The oldest datagram that waits, or None. When the queue is full the oldest are dropped and counted."""
+        return self._state.datagrams_in.pop()
+
+    def receive_datagrams(self) -> list[bytes]:
+        """All datagrams that wait, in the order in which they came."""
         queue = self._state.datagrams_in
-        return queue.pop() if len(queue) else None
+        return queue.take(len(queue))
 
     # -- the rest ----------------------------------------------------------------------------------------------------
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from quicstack.connection import paths
+from quicstack.connection.datagrams import fill_datagrams
 from quicstack.connection.retransmission import ACK, CRYPTO, STREAM, VALUE, Record
 from quicstack.connection.state import APPLICATION, ConnectionState
 from quicstack.transport.outbox import EMPTY, Outbox
 from quicstack.transport.packet_space import PacketSpace
 from quicstack.transport.path import PathState
 from quicstack.transport.stream import Stream
-from quicstack.wire import frame
 from quicstack.wire.packet import MIN_INITIAL_DATAGRAM
 
-__all__ = ["datagrams_fill", "fill_packet", "fill_path_frames", "is_drained", "may_send"]
+__all__ = ["fill_packet", "fill_path_frames", "is_drained", "may_send"]
 
 PING_AFTER_ACK_ONLY = 64
 """ACK-only packets after which a PING asks the peer to acknowledge them, so that ranges can be forgotten (§13.2.4)."""
@@ -84,13 +84,6 @@ def may_send(state: ConnectionState, now: float) -> bool:
     )
 
 
-def datagrams_fill(state: ConnectionState, size: int) -> bool:
-    """Nothing but datagrams waits, and the first of them fits into ``size`` bytes."""
-    outbox = state.outbox
-    waiting = state.datagrams_out.peek()
-    return waiting is not None and not outbox.sending and not outbox.control and len(waiting) + 3 <= size
-
-
 def _has_nothing(state: ConnectionState, space: PacketSpace) -> bool:
     """Each of the things that ``fill_packet`` looks for, but for acknowledgements, is known to be absent."""
     outbox, path = state.outbox, state.path
@@ -136,7 +129,7 @@ def _fill_application(
         return left
     if not state.outbox.sending:
         state.datagram_debt = 0.0
-        return _fill_datagrams(state, room, out)[0]
+        return fill_datagrams(state, room, out)[0]
     return _fill_both(state, room, out, records)
 
 
@@ -163,35 +156,16 @@ def _fill_both(state: ConnectionState, room: int, out: list[bytes], records: lis
     of the bytes, then streams do until that is made up for."""
     share = state.configuration.datagram_share
     if state.datagram_debt <= 0 < share:
-        room, for_datagrams = _fill_datagrams(state, room, out)
+        room, for_datagrams = fill_datagrams(state, room, out)
         left = _fill_streams(state, room, out, records)
         for_streams = room - left
     else:
         left = _fill_streams(state, room, out, records)
         for_streams = room - left
-        left, for_datagrams = _fill_datagrams(state, left, out)
+        left, for_datagrams = fill_datagrams(state, left, out)
     debt = state.datagram_debt + for_datagrams * (1 - share) - for_streams * share
     state.datagram_debt = max(debt, -DATAGRAM_BURST)
     return left
-
-
-def _fill_datagrams(state: ConnectionState, room: int, out: list[bytes]) -> tuple[int, int]:
-    """Returns the room that is left, none if the next one needs a packet of its own, and the bytes written."""
-    datagrams = state.datagrams_out
-    size = 0
-    while datagrams.size:
-        written = frame.write_datagram(datagrams.peek() or b"")
-        if len(written) > room:
-            if len(out) == 0:
-                datagrams.pop()  # the path got smaller since it was queued; it will never fit
-                datagrams.dropped += 1
-                continue
-            return 0, size  # it goes first into the next packet
-        datagrams.pop()
-        out.append(written)
-        room -= len(written)
-        size += len(written)
-    return room, size
 
 
 def _may_send_data(state: ConnectionState) -> bool:

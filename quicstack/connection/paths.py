@@ -13,6 +13,7 @@ from quicstack.errors import MigrationRefused
 from quicstack.recovery.sent_packet import SentPacket
 from quicstack.train import Path
 from quicstack.transport.connection_ids import PeerConnectionId
+from quicstack.transport.datagram_queue import UNKNOWN
 from quicstack.transport.path import MAX_CHALLENGES, Migration, MigrationOutcome, PathState
 from quicstack.transport.path_mtu import BASE, PathMtu, largest_datagram
 from quicstack.wire.transport_parameters import PreferredAddress
@@ -333,6 +334,7 @@ def apply_size(state: ConnectionState) -> None:
     size = state.path.mtu.current
     if size != state.max_datagram_size:
         state.max_datagram_size = size
+        state.datagrams_out.known_to_fit = UNKNOWN
         state.recovery.set_max_datagram_size(size)
 
 

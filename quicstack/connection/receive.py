@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 
 from quicstack.connection import early_data, handshake, key_update, lifecycle, paths, unprotected, versions
+from quicstack.connection.datagrams import take_datagram_run
 from quicstack.connection.frames import FLAGS, HANDLERS, IS_ELICITING, IS_NO_PROBE, ack_frequency, unknown_frame
 from quicstack.connection.packing import may_send
 from quicstack.connection.runs import RUN_FRAME, OpenedPacket, take_run
@@ -26,7 +27,7 @@ from quicstack.observe.trace import Trace
 from quicstack.train import Path, Train
 from quicstack.transport.packet_protection import SAMPLE_LENGTH, InvalidTag
 from quicstack.transport.packet_space import MAX_WAITING, MAX_WAITING_BYTES, PacketSpace, WaitingPacket
-from quicstack.wire.frame import ACK_FREQUENCY, read_frame_type
+from quicstack.wire.frame import ACK_FREQUENCY, DATAGRAM_LEN, read_frame_type
 from quicstack.wire.packet import (
     FIXED_BIT,
     LONG_HEADER,
@@ -46,7 +47,9 @@ RESERVED_BITS = 0x18
 MIN_SEALED = 4 + SAMPLE_LENGTH
 """From the packet number on, a packet needs this many bytes to carry a sample (RFC 9001 §5.4.2)."""
 RESET_TOKEN = 16
-RUN_START = bytes((RUN_FRAME,))
+STREAM_START, DATAGRAM_START = bytes((RUN_FRAME,)), bytes((DATAGRAM_LEN,))
+RUN_STARTS = (STREAM_START, DATAGRAM_START)
+"""What the first packet of a run begins with."""
 MIN_RESET = 21
 """RFC 9000 §10.3: no stateless reset is shorter."""
 
@@ -284,8 +287,10 @@ def _process_all(
     index, end = 0, len(opened)
     while index < end and state.phase is not Phase.DRAINING:
         number, payload, size = opened[index]
-        if payload[:1] == RUN_START and not is_watched and state.rx_path is state.path and not state.phase.is_over:
-            taken = take_run(state, space, opened, index, now, ecn)
+        start = payload[:1]
+        if start in RUN_STARTS and not is_watched and state.rx_path is state.path and not state.phase.is_over:
+            take = take_run if start == STREAM_START else take_datagram_run
+            taken = take(state, space, opened, index, now, ecn)
             if taken:
                 index += taken
                 continue

@@ -6,7 +6,8 @@ There is no second place that answers "is there something to send?": a packet is
 from __future__ import annotations
 
 from quicstack.connection import first_byte, handshake, key_update, lifecycle, paths, retransmission
-from quicstack.connection.packing import datagrams_fill, fill_packet, fill_path_frames, is_drained
+from quicstack.connection.datagrams import MAX_PADDING, datagrams_fill, fill_datagram_run
+from quicstack.connection.packing import fill_packet, fill_path_frames, is_drained
 from quicstack.connection.retransmission import MTU_PROBE, Record
 from quicstack.connection.runs import fill_run
 from quicstack.connection.state import APPLICATION, EARLY, INITIAL, SPACE_NAMES, ConnectionState, Phase
@@ -214,9 +215,9 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
         return None
     payloads: list[bytes] = []
     ecn = recovery.ecn.mark() if state.configuration.ecn else 0
-    is_full_size = True
+    only_datagrams = False
     while True:
-        if not is_full_size and not datagrams_fill(state, capacity):
+        if only_datagrams and not datagrams_fill(state, capacity):
             recovery.app_limited = state.outbox.drained = is_drained(state, space)
             break
         out, records, elicits = fill_packet(state, space, capacity, now, may_elicit=packets > 0)
@@ -225,7 +226,7 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
             break
         payload = out[0] if len(out) == 1 else b"".join(out)
         if len(payload) < capacity:
-            payload = _pad_payload(state, payload, capacity)
+            payload = _pad_payload(state, payload, capacity, only_datagrams)
         payloads.append(payload)
         _note_sent(state, space, number, payload, len(payload) + overhead, elicits, elicits, tuple(records), now, ecn)
         number += 1
@@ -237,11 +238,15 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
             payloads += full
             number += len(full)
             packets -= len(full)
-        space.next_packet_number = number
-        if packets > 0 and len(payload) < capacity and len(payloads) == 1 and datagrams_fill(state, len(payload)):
+        if len(payloads) == 1 and packets > 0 and elicits and datagrams_fill(state, len(payload)):
             capacity = len(payload)  # a train has packets of one size, whatever that is, and a shorter one at its end
-            is_full_size = False
-        elif packets <= 0 or len(payload) < capacity:
+            only_datagrams = True
+            alike = fill_datagram_run(state, space, number, capacity, overhead, packets, now, ecn)
+            payloads += alike
+            number += len(alike)
+            packets -= len(alike)
+        space.next_packet_number = number
+        if packets <= 0 or len(payload) < capacity:
             recovery.app_limited = packets > 0
             state.outbox.drained = packets > 0 and is_drained(state, space)
             break
@@ -262,11 +267,12 @@ def _skip_a_number(state: ConnectionState, space: PacketSpace) -> None:
     space.skip_at = space.next_packet_number + period // 2 + chance
 
 
-def _pad_payload(state: ConnectionState, payload: bytes, capacity: int) -> bytes:
+def _pad_payload(state: ConnectionState, payload: bytes, capacity: int, only_datagrams: bool) -> bytes:
     """Fill up what is needed for the sample, for path validation, or so that a train can go on."""
     if len(payload) < MIN_PAYLOAD:
         payload += bytes(MIN_PAYLOAD - len(payload))
-    if state.path.pad_next or (state.outbox.sending and capacity - len(payload) < 64):
+    is_more = state.outbox.sending or (only_datagrams and state.datagrams_out.size)
+    if state.path.pad_next or (is_more and capacity - len(payload) < MAX_PADDING):
         state.path.pad_next = False
         payload += bytes(capacity - len(payload))  # RFC 9000 §8.2.1: path validation also proves 1200 bytes
     return payload

@@ -218,7 +218,7 @@ class AsyncConnection:
     def send_datagram(self, data: bytes) -> bool:
         """Queue a datagram (RFC 9221); False if the queue is full and it was dropped."""
         sent = self.engine.send_datagram(data)
-        self.flush()
+        self._driver.flush()
         return sent
 
     async def receive_datagram(self) -> bytes:
@@ -227,6 +227,13 @@ class AsyncConnection:
             self._check_open()
             await self._datagrams.wait()
         return data
+
+    async def receive_datagrams(self) -> list[bytes]:
+        """All that wait, at least one, in the order in which they came. Raises what closed the connection."""
+        while not (found := self.engine.receive_datagrams()):
+            self._check_open()
+            await self._datagrams.wait()
+        return found
 
     # -- upper layers --------------------------------------------------------------------------------------------
 

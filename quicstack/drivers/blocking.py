@@ -220,6 +220,17 @@ class BlockingConnection:
 
         return self.until(received, timeout)
 
+    def receive_datagrams(self, *, timeout: float | None = None) -> list[bytes]:
+        """All that wait, at least one, in the order in which they came."""
+
+        def received() -> list[bytes] | None:
+            found = self.engine.receive_datagrams()
+            if not found:
+                self.check_open()
+            return found or None
+
+        return self.until(received, timeout)
+
     # -- the end -------------------------------------------------------------------------------------------------
 
     def close(self, code: int = 0, reason: str = "") -> None:

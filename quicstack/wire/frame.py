@@ -343,9 +343,27 @@ def read_datagram(data: bytes, pos: int, frame_type: int) -> tuple[bytes, int]:
     return data[pos:], len(data)
 
 
+def read_datagrams(data: bytes, pos: int) -> tuple[list[bytes], int]:  # hot path: benchmarks/datagrams.py
+    """The payloads of all DATAGRAM frames with a length that follow each other, from the type of the first one on."""
+    found = []
+    end = len(data)
+    while pos < end and data[pos] == DATAGRAM_LEN:
+        length, start = read_varint(data, pos + 1)
+        pos = start + length
+        if pos > end:
+            raise Truncated("DATAGRAM data")
+        found.append(data[start:pos])
+    return found, pos
+
+
+def datagram_head(length: int) -> bytes:
+    """RFC 9221 §4: what stands before so many bytes of payload."""
+    return b"\x31" + encode_varint(length)
+
+
 def write_datagram(data: bytes) -> bytes:
     """RFC 9221 §4, with a length."""
-    return b"\x31" + encode_varint(len(data)) + data
+    return datagram_head(len(data)) + data
 
 
 def read_ack_frequency(data: bytes, pos: int) -> tuple[int, int, int, int, int]:
