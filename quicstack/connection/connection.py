@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import NamedTuple
 
 from cryptography import x509
@@ -25,6 +24,7 @@ from quicstack.environment import Environment
 from quicstack.errors import ConfigurationError, QuicstackError, TransportErrorCode
 from quicstack.observe.stats import ConnectionStats
 from quicstack.train import Path, SendError, Train
+from quicstack.transport.outbox import Bell
 from quicstack.transport.packet_protection import AEAD_TAG_LENGTH
 from quicstack.transport.path import Migration
 from quicstack.transport.path_mtu import BASE
@@ -61,7 +61,7 @@ class Connection:
         identity: Identity,
         *,
         is_client: bool,
-        bell: deque[Connection] | None = None,
+        bell: Bell | None = None,
     ) -> None:
         self._state = state = new_state(configuration, environment, path, identity, is_client, bell, self)
         lifecycle.restart_idle_timer(state, now)

@@ -250,6 +250,7 @@ def confirm(state: ConnectionState, now: float) -> None:
     state.outbox.state_changed = True
     discard_keys(state, HANDSHAKE, now)
     key_update.prepare(state)
+    state.local_parameters.reserved = {}  # it was said, and nothing follows from it
     paths.prefer(state, now)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from quicstack.connection import paths
 from quicstack.connection.datagrams import fill_datagrams
 from quicstack.connection.retransmission import ACK, CRYPTO, STREAM, VALUE, Record
 from quicstack.connection.state import APPLICATION, ConnectionState
-from quicstack.transport.outbox import EMPTY, Outbox
+from quicstack.transport.flow_control import SendWindow
+from quicstack.transport.outbox import EMPTY, Outbox, SentValue
 from quicstack.transport.packet_space import PacketSpace
 from quicstack.transport.path import PathState
 from quicstack.transport.stream import Stream
@@ -208,8 +211,13 @@ def _note_blocked(state: ConnectionState, stream: Stream) -> None:
     window = state.streams.send_window
     if state.streams.wait_for_credit(stream) and window.blocked_at != window.limit:
         window.blocked_at = window.limit
-        if state.data_blocked is not None:
-            state.outbox.push(state.data_blocked)
+        if state.data_blocked is None:
+            state.data_blocked = SentValue(partial(_write_data_blocked, window))
+        state.outbox.push(state.data_blocked)
+
+
+def _write_data_blocked(window: SendWindow) -> bytes | None:
+    return frame.write_limit(frame.DATA_BLOCKED, window.limit) if window.used >= window.limit else None
 
 
 def fill_path_frames(state: ConnectionState, path: PathState, room: int, out: list[bytes]) -> int:

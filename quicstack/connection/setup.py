@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from quicstack.config import Configuration
 from quicstack.connection.state import ConnectionState, EarlyData
@@ -20,8 +18,8 @@ from quicstack.tls.tickets import TicketKeys
 from quicstack.train import Path
 from quicstack.transport.connection_ids import LocalConnectionIds, PeerConnectionIds, stateless_reset_token
 from quicstack.transport.datagram_queue import DatagramQueue
-from quicstack.transport.flow_control import MemoryBudget, ReceiveWindow, SendWindow
-from quicstack.transport.outbox import Outbox, SentValue
+from quicstack.transport.flow_control import MemoryBudget, ReceiveWindow
+from quicstack.transport.outbox import Bell, Outbox, SentValue
 from quicstack.transport.packet_space import PacketSpace
 from quicstack.transport.path import PathState
 from quicstack.transport.path_mtu import PathMtu, largest_datagram
@@ -76,7 +74,7 @@ def new_state(
     path: Path,
     identity: Identity,
     is_client: bool,
-    bell: deque[Any] | None,
+    bell: Bell | None,
     ring_for: object,
 ) -> ConnectionState:
     """The parts of a connection, configured and joined."""
@@ -152,7 +150,6 @@ def new_state(
     )
     _offer_preferred_address(state, identity)
     state.ping = SentValue(_write_ping)
-    state.data_blocked = SentValue(partial(_write_data_blocked, state.streams.send_window))
     outbox.max_data = SentValue(partial(_write_max_data, window, outbox))
     return state
 
@@ -249,7 +246,3 @@ def _write_ping() -> bytes:
 
 def _write_max_data(window: ReceiveWindow, outbox: Outbox) -> bytes:
     return frame.write_limit(frame.MAX_DATA, window.raise_limit(outbox.now, outbox.smoothed_rtt))
-
-
-def _write_data_blocked(window: SendWindow) -> bytes | None:
-    return frame.write_limit(frame.DATA_BLOCKED, window.limit) if window.used >= window.limit else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from quicstack.connection.connection import Connection
@@ -67,7 +68,7 @@ class LoopDriver:
         """Carry trains by this socket. NotImplementedError where the loop cannot watch one."""
         self.loop.add_reader(udp.fileno(), self.readable, udp)
         self.sockets.append(udp)
-        self.add_carrier(udp, udp.address, lambda: self._remove_socket(udp))
+        self.add_carrier(udp, udp.address, partial(self._remove_socket, udp))
 
     def add_carrier(self, carrier: Carrier, address: Address, close: Callable[[], None]) -> None:
         """Carry trains by something else; their ``Path.socket`` is its place in the order of adding."""

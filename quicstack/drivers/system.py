@@ -18,6 +18,7 @@ __all__ = ["key_log", "observed", "real_environment"]
 logger = logging.getLogger("quicstack")
 
 
+@functools.cache
 def real_environment() -> Environment:
     """Randomness of the operating system and the wall clock."""
     return Environment(random=os.urandom, wall_time=time.time)

@@ -72,6 +72,9 @@ _LOST_ON_THE_WAY: Final = frozenset({errno.ENOBUFS, errno.ENOMEM})
 """The host's own queue dropped it: to the peer that is loss like any other."""
 
 
+_AS_IT_COMES: Final = UdpOptions()
+
+
 class _OwnedSocket(socket.socket):
     """Closed in silence when its event loop ended first: whoever closes its UDP socket may leave the closing state
     early (RFC 9000 §10.2), so that is no leak."""
@@ -113,7 +116,7 @@ class UdpSocket:
         cls, address: Address, *, options: UdpOptions | None = None, index: int = 0, dual_stack: bool = False
     ) -> UdpSocket:
         """A server's socket. ``dual_stack``: ``::`` takes IPv4 too."""
-        return cls._open(address, options or UdpOptions(), index, dual_stack=dual_stack, client=False)
+        return cls._open(address, options or _AS_IT_COMES, index, dual_stack=dual_stack, client=False)
 
     @classmethod
     def towards(
@@ -126,7 +129,7 @@ class UdpSocket:
     ) -> UdpSocket:
         """A client's socket, of the family of ``remote`` but not connected to it: servers may move (RFC 9000 §9.6)."""
         any_address: Address = ("::", 0) if ":" in remote[0] else ("0.0.0.0", 0)
-        return cls._open(local_address or any_address, options or UdpOptions(), index, dual_stack=False, client=True)
+        return cls._open(local_address or any_address, options or _AS_IT_COMES, index, dual_stack=False, client=True)
 
     @classmethod
     def _open(cls, address: Address, options: UdpOptions, index: int, *, dual_stack: bool, client: bool) -> UdpSocket:

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from quicstack.transport.scheduler import StreamScheduler, UrgencyScheduler
 
 if TYPE_CHECKING:
     from quicstack.transport.stream import Stream
 
-__all__ = ["EMPTY", "Outbox", "SentValue"]
+__all__ = ["EMPTY", "Bell", "Outbox", "SentValue"]
+
+
+class Bell(Protocol):
+    """Where those stand in line that may have something to send."""
+
+    def append(self, item: Any, /) -> None: ...
 
 
 class SentValue:
@@ -59,7 +65,7 @@ class Outbox:
         self,
         *,
         is_client: bool = False,
-        bell: deque[Any] | None = None,
+        bell: Bell | None = None,
         ring_for: object = None,
         scheduler: StreamScheduler | None = None,
     ) -> None:
