@@ -13,6 +13,7 @@ from quicstack.transport.outbox import EMPTY, Outbox, SentValue
 from quicstack.transport.packet_space import PacketSpace
 from quicstack.transport.path import PathState
 from quicstack.transport.stream import Stream
+from quicstack.wire import frame
 from quicstack.wire.packet import MIN_INITIAL_DATAGRAM
 
 __all__ = ["fill_packet", "fill_path_frames", "is_drained", "may_send"]
