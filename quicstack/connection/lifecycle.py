@@ -8,6 +8,7 @@ from quicstack.observe.trace import Trace
 
 __all__ = [
     "begin_closing", "close", "close_on_error", "discard", "drain", "enter", "internal_error", "is_over", "keep_alive",
+    "note_eliciting_sent",
     "on_packet_while_closing", "restart_idle_timer",
 ]  # fmt: skip
 
@@ -125,6 +126,12 @@ def keep_alive(state: ConnectionState, now: float) -> None:
     if state.ping is not None and not state.eliciting_sent:
         state.ping.acked = False
         state.outbox.push(state.ping)
+
+
+def note_eliciting_sent(state: ConnectionState, now: float) -> None:
+    """§10.1: the first ack-eliciting packet since something came restarts the idle timer, and no other one."""
+    state.eliciting_sent = True
+    restart_idle_timer(state, now)
 
 
 def restart_idle_timer(state: ConnectionState, now: float) -> None:

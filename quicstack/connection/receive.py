@@ -6,6 +6,7 @@ Packets that cannot be opened are dropped and traced, never fatal; a :class:`Tra
 from __future__ import annotations
 
 import hmac
+from itertools import count
 
 from quicstack.connection import early_data, handshake, key_update, lifecycle, paths, unprotected, versions
 from quicstack.connection.datagrams import take_datagram_run
@@ -243,8 +244,16 @@ def _receive_train(state: ConnectionState, train: Train, now: float, counted: bo
     cid_end = 1 + state.local_cids.length
     state.rx_dcid = data[1:cid_end]
     largest = space.acks.largest
-    opened: list[OpenedPacket] = []
-    for header, pn_length, start, end in keys.unmask_train(data, size, cid_end - 1):
+    packets = keys.unmask_train(data, size, cid_end - 1)
+    payloads = keys.open_run(data, packets, largest + 1, checked | 4, fixed_bit | phase.receive_bit << 2)
+    opened: list[OpenedPacket] = [
+        (number, payload, end - start + len(header))
+        for number, payload, (header, _, start, end) in zip(count(largest + 1), payloads, packets, strict=False)
+    ]
+    if payloads:
+        largest += len(payloads)
+        newest = packets[len(payloads) - 1][0][0]
+    for header, pn_length, start, end in packets[len(payloads) :]:
         truncated = int.from_bytes(header[cid_end:], "big")
         number = largest + 1
         if truncated != number & (1 << 8 * pn_length) - 1:

@@ -8,6 +8,7 @@ image: while nothing but one stream has anything to say, its bytes are cut into 
 
 from __future__ import annotations
 
+from quicstack.connection import lifecycle
 from quicstack.connection.retransmission import STREAM as STREAM_RECORD
 from quicstack.connection.state import APPLICATION, ConnectionState
 from quicstack.observe.trace import Trace
@@ -74,23 +75,27 @@ def fill_run(
     ecn: int,
 ) -> list[bytes]:  # hot path: benchmarks/engine.py
     """While nothing but one stream has anything to send: the payloads of up to ``count`` full packets at once."""
-    outbox = state.outbox
+    outbox, path = state.outbox, state.path
     acks = space.acks
     if len(outbox.sending) != 1 or outbox.control or state.datagrams_out.size or acks.unacked or acks.ack_due:
+        return []
+    if path.responses or path.challenge is not None or space.crypto.outgoing.has_data or not state.handshake_complete:
         return []
     stream = outbox.sending.peek()
     if stream is None or stream.send is None:
         return []
-    frames = stream.send.full_frames(capacity, count, state.streams.send_window)
-    if not frames:
+    payloads, starts = stream.send.full_frames(capacity, count, state.streams.send_window)
+    if not payloads:
         return []
     size = capacity + overhead
+    step = starts.step
     sent = [
-        SentPacket(at, now, size, True, True, ((STREAM_RECORD, stream, start, stop, False),), ecn)
-        for at, (_, start, stop) in enumerate(frames, number)
+        SentPacket(at, now, size, True, True, ((STREAM_RECORD, stream, start, start + step, False),), ecn)
+        for at, start in enumerate(starts, number)
     ]
     state.recovery.on_train_sent(APPLICATION, sent, now)
-    payloads = [payload for payload, _, _ in frames]
+    if not state.eliciting_sent:
+        lifecycle.note_eliciting_sent(state, now)
     if type(state.trace) is not Trace:
         for at, payload in enumerate(payloads, number):
             state.trace.packet_sent(now, "1RTT", at, size, payload)

@@ -42,6 +42,12 @@ class SendBuffer:
         base = self._base
         return self._data[start - base : stop - base]
 
+    def take(self, start: int, stop: int) -> bytes:  # hot path
+        """The same as bytes, with one copy."""
+        base = self._base
+        with memoryview(self._data) as view:
+            return bytes(view[start - base : stop - base])
+
     def mark_sent(self, start: int, stop: int) -> None:  # hot path
         if start == self.next:
             self.next = stop

@@ -213,8 +213,8 @@ class SendStream:
 
     def full_frames(
         self, capacity: int, count: int, window: SendWindow
-    ) -> list[tuple[bytes, int, int]]:  # hot path: benchmarks/engine.py
-        """Up to ``count`` frames of new data that fill a packet of ``capacity`` bytes each, as (frame, start, stop).
+    ) -> tuple[list[bytes], range]:  # hot path: benchmarks/engine.py
+        """Up to ``count`` frames of new data that fill a packet of ``capacity`` bytes each, and where each starts.
 
         The common case of a bulk transfer, a train at a time. Both ends of the stream are left to :meth:`next_frame`,
         and so is the frame whose offset takes more bytes than that of the first.
@@ -222,7 +222,7 @@ class SendStream:
         buffer = self.buffer
         first = buffer.next
         if self.reset_code is not None or buffer.lost.starts or not first:
-            return []
+            return [], range(0)
         head = bytes((frame.STREAM | frame.STREAM_OFF,)) + encode_varint(self.stream_id)
         width = varint_size(first)
         tag = VARINT_TAGS[width]
@@ -230,19 +230,15 @@ class SendStream:
         end = min(buffer.end, self.limit, first + window.limit - window.used, 1 << (8 * width - 2))
         count = min(count, (end - 1 - first) // step)
         if count <= 0:
-            return []
-        data = bytes(buffer.get(first, first + count * step))
+            return [], range(0)
+        data = buffer.take(first, first + count * step)
         window.used += len(data)
         buffer.next = first + len(data)
         starts = range(first, first + len(data), step)
-        return [
-            (
-                head + (start | tag).to_bytes(width, "big") + data[start - first : start - first + step],
-                start,
-                start + step,
-            )
-            for start in starts
+        frames = [
+            head + (at + first | tag).to_bytes(width, "big") + data[at : at + step] for at in range(0, len(data), step)
         ]
+        return frames, starts
 
     def note_blocked(self) -> None:
         """§4.1: data is waiting for the peer's MAX_STREAM_DATA; say so once for each limit."""

@@ -170,3 +170,27 @@ def test_every_packet_that_is_sealed_counts() -> None:
     keys.seal_train(b"\x40" + bytes(8), 1, 5, [b"1234", b"5678"])
     assert keys.packets == 7
     assert keys.next_phase().packets == 0
+
+
+@pytest.mark.parametrize(
+    "spoiled", ["nothing", "gap", "body", "key phase", "reserved bit", "fixed bit", "longer number"]
+)
+def test_a_run_is_opened_up_to_what_stops_it(spoiled: str) -> None:
+    """Numbers that go on, bits that are as expected, bodies that are authentic: the rest is looked at one by one."""
+    keys = PacketKeys(INITIAL_SUITE, SECRET[:32], VERSIONS[QUIC_V1])
+    first, spoil, number = 0x41, 3, 0x1_FFFE  # the low bytes of the numbers wrap within the run
+    packets = []
+    for at in range(6):
+        is_spoiled = at == spoil
+        byte = first ^ {"key phase": 4, "reserved bit": 8, "fixed bit": 0x40}.get(spoiled if is_spoiled else "", 0)
+        this = number + at + (is_spoiled and spoiled == "gap")
+        pn_length = 3 if is_spoiled and spoiled == "longer number" else 2
+        byte = byte & ~3 | pn_length - 1
+        header = bytes((byte,)) + b"cid" + (this & (1 << 8 * pn_length) - 1).to_bytes(pn_length, "big")
+        packet = keys.seal(header, pn_length, this, bytes([at]) * (20 - pn_length))
+        packets.append(packet[:-1] + b"?" if is_spoiled and spoiled == "body" else packet)
+    data = b"".join(packets)
+    found = keys.unmask_train(data, len(packets[0]), 3)
+    payloads = keys.open_run(data, found, number, 0x5C, 0x40)
+    assert payloads == [bytes([at]) * 18 for at in range(6 if spoiled == "nothing" else spoil)]
+    assert keys.open_run(data, [], number, 0x5C, 0x40) == []
