@@ -18,7 +18,7 @@ from quicstack.wire.varint import encode_varint
 
 from .budget import Budget
 from .critical_streams import CRITICAL_STREAM_TYPES, CriticalStreams, LocalStream
-from .datagram import EarlyDatagrams, encode_datagram, quarter_id_size, read_datagram
+from .datagram import EarlyDatagrams, encode_datagram, quarter_id_size, read_datagrams
 from .errors import ExtendedConnectUnavailable, GoingAway, H3ConnectionError, H3ErrorCode, H3StreamError, InvalidMessage
 from .exchange import Exchange
 from .fields import validate_request
@@ -116,10 +116,10 @@ class H3Connection:
 
     @property
     def can_send_quic_datagrams(self) -> bool:
-        """Both sides announced H3_DATAGRAM, and the transport carries them (RFC 9297 §2.1.1)."""
+        """Both sides announced H3_DATAGRAM (RFC 9297 §2.1.1); the transport may have a limit of 0 all the same."""
         settings = self.peer_settings or {}
         is_agreed = settings.get(Setting.H3_DATAGRAM) == 1 or settings.get(Setting.H3_DATAGRAM_DRAFT04) == 1
-        return is_agreed and self.settings.h3_datagram and self.quic.max_datagram_payload > 0
+        return is_agreed and self.settings.h3_datagram
 
     # The application's verbs.
 
@@ -230,8 +230,8 @@ class H3Connection:
         stream.owner = exchange
         self._exchanges[stream.id] = exchange
         self._critical.control.earn()
-        for payload in self._early_datagrams.take(stream.id):
-            exchange.receive_datagram(payload)
+        if early := self._early_datagrams.take(stream.id):
+            exchange.receive_datagrams(early)
         return exchange
 
     def _on_exchange(self, exchange: Exchange, result: H3Ready) -> None:
@@ -330,28 +330,29 @@ class H3Connection:
     # Datagrams (RFC 9297 §2.1).
 
     def _receive_datagrams(self) -> None:
-        while (data := self.quic.receive_datagram()) is not None:
-            stream_id, payload = read_datagram(data)
+        for stream_id, payloads in read_datagrams(self.quic.receive_datagrams()):
             exchange = self._exchanges.get(stream_id)
             if exchange is not None:
                 self._changed[stream_id] = exchange
                 try:
-                    exchange.receive_datagram(payload)
+                    exchange.receive_datagrams(payloads)
                 except H3StreamError as error:
                     exchange.fail(error)
             elif not self.is_client and stream_id >= self._next_peer_id:
-                self._early_datagrams.add(stream_id, payload)
+                for payload in payloads:
+                    self._early_datagrams.add(stream_id, payload)
             # else: the request is over, and so are its datagrams
 
     def quic_datagram_size(self, stream_id: int) -> int:
         """The longest payload a QUIC DATAGRAM can carry for this stream; -1 when they cannot be used."""
-        if not self.can_send_quic_datagrams:
-            return -1
-        return max(-1, self.quic.max_datagram_payload - quarter_id_size(stream_id))
+        size = self.quic.max_datagram_payload if self.can_send_quic_datagrams else 0
+        return max(-1, size - quarter_id_size(stream_id))
 
-    def send_quic_datagram(self, stream_id: int, payload: bytes) -> bool:
-        """False when the queue was full."""
-        return self.quic.send_datagram(encode_datagram(stream_id, payload))
+    def send_quic_datagram(self, stream_id: int, payload: bytes) -> bool | None:
+        """False when the queue was full; None when QUIC DATAGRAMs cannot be used, or not for so much."""
+        data = encode_datagram(stream_id, payload)
+        is_possible = self.can_send_quic_datagrams and self.quic.datagram_fits(len(data))
+        return self.quic.send_datagram(data) if is_possible else None
 
     # Field sections, for exchanges.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from quicstack.transport.datagram_queue import DatagramQueue
 from quicstack.transport.stream import Stream
 
 from .capsule import Capsule, CapsuleParser, CapsuleType, encode_capsule
@@ -20,7 +20,7 @@ from .qpack import Fields
 __all__ = ["Exchange", "ExchangeHost"]
 
 _MAX_UNSENT = 1 << 16
-_MAX_DATAGRAMS = 1024
+_DATAGRAM_BUFFER = 1 << 20
 _MAX_DATAGRAM_CAPSULE = 1 << 16
 _MAX_CAPSULES = 256
 _CAPSULE_CHUNK = 4096
@@ -44,8 +44,8 @@ class ExchangeHost(Protocol):
     def quic_datagram_size(self, stream_id: int) -> int:
         """The longest payload a QUIC DATAGRAM can carry for this stream; -1 when they cannot be used."""
 
-    def send_quic_datagram(self, stream_id: int, payload: bytes) -> bool:
-        """False when the queue was full."""
+    def send_quic_datagram(self, stream_id: int, payload: bytes) -> bool | None:
+        """False when the queue was full; None when QUIC DATAGRAMs cannot be used, or not for so much."""
 
 
 class Exchange:
@@ -76,7 +76,7 @@ class Exchange:
         self._reader = reader
         self._writer = MessageWriter(stream, is_client=host.is_client)
         self._parser: CapsuleParser | None = None
-        self._datagrams: deque[bytes] = deque()
+        self._datagrams = DatagramQueue(_DATAGRAM_BUFFER)
         self._capsules: list[Capsule] = []
         self._is_abandoned = False
         self.priority_update: Priority | None = None
@@ -263,7 +263,7 @@ class Exchange:
         while len(self._capsules) < _MAX_CAPSULES and (data := self._reader.read_body(_CAPSULE_CHUNK)):
             for capsule in parser.feed(data):
                 if capsule.type == CapsuleType.DATAGRAM:
-                    self.receive_datagram(capsule.value)
+                    self.receive_datagrams([capsule.value])
                 else:
                     self._capsules.append(capsule)
         if self._reader.is_complete and parser.is_mid_capsule:
@@ -288,28 +288,30 @@ class Exchange:
 
         False when it was dropped: the queue was full, or this side of the stream is closed (RFC 9297 §2.1).
         """
+        sent = self.send_quic_datagram(payload)
+        if sent is None:
+            return self._parser is not None and self.send_capsule(CapsuleType.DATAGRAM, payload)
+        return sent
+
+    def send_quic_datagram(self, payload: bytes) -> bool | None:
+        """The same in a QUIC DATAGRAM only: None when they cannot be used, or it does not fit into one."""
         if not self.can_send:
             return False
-        if len(payload) <= self._host.quic_datagram_size(self.stream_id):
-            return self._host.send_quic_datagram(self.stream_id, payload)
-        return self._parser is not None and self.send_capsule(CapsuleType.DATAGRAM, payload)
+        return self._host.send_quic_datagram(self.stream_id, payload)
 
     def take_datagrams(self) -> list[bytes]:
         """Datagrams that have arrived, in order of arrival."""
-        datagrams = list(self._datagrams)
-        self._datagrams.clear()
-        return datagrams
+        return self._datagrams.take(len(self._datagrams))
 
     # For the connection.
 
-    def receive_datagram(self, payload: bytes) -> None:
-        """Keep a datagram; when too many wait the newest is dropped. One without a meaning ends the request (§2)."""
+    def receive_datagrams(self, payloads: list[bytes]) -> None:
+        """Keep datagrams; when too many wait the oldest are dropped. One without a meaning ends the request (§2)."""
         if not self.can_receive:
             return
         if self.request is not None and self.protocol is None:
             raise H3StreamError(H3ErrorCode.H3_DATAGRAM_ERROR, "this request has no use for datagrams")
-        if len(self._datagrams) < _MAX_DATAGRAMS:
-            self._datagrams.append(payload)
+        self._datagrams.push_newest(payloads)
 
     def on_stream_ready(self) -> None:
         """The stream is readable, writable, or has changed state. Raises what the reader raises."""

@@ -49,10 +49,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "quicstack": {"quicstack"},
     # h3 sees Connection and Stream and nothing inside them; its own frames are written in QUIC's integers.
     "h3": GROUND
-    | {"quicstack.config", "quicstack.connection.connection", "quicstack.transport.stream", "quicstack.wire.varint"}
+    | {"quicstack.config", "quicstack.connection.connection", "quicstack.transport.datagram_queue"}
+    | {"quicstack.transport.stream", "quicstack.wire.varint"}
     | {"quicstack.drivers", "quicstack.tls.certificate", "quicstack.tls.trust", "quicstack.observe.stats"},
     "webtransport": GROUND
-    | {"quicstack.config", "quicstack.connection.connection", "quicstack.transport.stream", "quicstack.wire.varint"}
+    | {"quicstack.config", "quicstack.connection.connection", "quicstack.transport.datagram_queue"}
+    | {"quicstack.transport.stream", "quicstack.wire.varint"}
     | {"quicstack.drivers", "quicstack.tls.certificate", "quicstack.tls.trust", "quicstack.observe"}
     | {"quicstack.recovery.congestion", "quicstack", "h3"},
 }

@@ -41,11 +41,11 @@ class WebTransportDatagrams:
         core, link = self._core, self._link
         payload = bytes(data)
         sent = core.send_datagram(payload)
-        link.touch()
+        link.connection.flush()
         if not sent:
             await asyncio.sleep(0)  # the loop may have packets to move
             sent = core.send_datagram(payload)
-            link.touch()
+            link.connection.flush()
             core.stats.datagrams_dropped_outgoing += not sent
         return sent
 
@@ -61,8 +61,7 @@ class WebTransportDatagrams:
 
     def receive_nowait(self) -> bytes | None:
         """The oldest datagram that has arrived, None if there is none."""
-        datagrams = self._core.datagrams
-        return datagrams.popleft() if datagrams else None
+        return self._core.datagrams.pop()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while True:

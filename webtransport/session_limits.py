@@ -23,8 +23,9 @@ class SessionLimits:
 
     max_unaccepted_streams: int = 128
     """Streams of the peer that the application has not accepted yet, of each kind."""
-    max_datagrams: int = 512
-    """Datagrams not received yet; the oldest make room."""
+    datagram_buffer: int = 1 << 20
+    """Bytes of datagrams not received yet, with 64 for each; the oldest make room. One turn of the event loop can bring
+    five thousand small ones before anybody receives."""
     close_timeout: float = 3.0
     """How long the peer may take to end its side of the CONNECT stream."""
 

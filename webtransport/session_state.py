@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from h3.exchange import Exchange
 from quicstack.errors import QuicstackError
+from quicstack.transport.datagram_queue import DatagramQueue
 from quicstack.transport.stream import Stream
 from webtransport.capsules import (
     CAPSULE_LIMITS,
@@ -66,7 +67,7 @@ class Session:
         self.stats = SessionStats()
         self.incoming: tuple[deque[SessionStream], deque[SessionStream]] = (deque(), deque())
         """Streams not accepted yet: bidirectional, unidirectional."""
-        self.datagrams: deque[bytes] = deque()
+        self.datagrams = DatagramQueue(limits.datagram_buffer)
         self.streams: dict[int, SessionStream] = {}
         self.was_established = False
         self._on_change = on_change
@@ -207,24 +208,19 @@ class Session:
         """Send one, unreliably (draft-16 §4.5). False if it was dropped because the queue is full."""
         if self.close_info is not None:
             raise SessionClosed(self.close_info)
-        if len(data) > self.max_datagram_size:
+        sent = self.exchange.send_quic_datagram(data)
+        if sent is None:
             raise DatagramTooLarge(len(data), self.max_datagram_size)
-        if self.exchange.send_datagram(data):
-            self.stats.datagrams_sent += 1
-            return True
-        return False
+        self.stats.datagrams_sent += sent
+        return sent
 
     def _take_datagrams(self) -> None:
         datagrams = self.exchange.take_datagrams()
         if not datagrams or self.close_info is not None:
             return
         self.stats.datagrams_received += len(datagrams)
-        self.datagrams.extend(datagrams)
-        excess = len(self.datagrams) - self.limits.max_datagrams
-        if excess > 0:
-            self.stats.datagrams_dropped_incoming += excess
-            for _ in range(excess):
-                self.datagrams.popleft()
+        self.datagrams.push_newest(datagrams)
+        self.stats.datagrams_dropped_incoming = self.datagrams.dropped
 
     # The CONNECT stream
 

@@ -366,6 +366,12 @@ class Connection:
         parameters = self._parameters
         return parameters is not None and parameters.max_datagram_frame_size >= 2
 
+    def datagram_fits(self, size: int) -> bool:
+        """A datagram of so many bytes can be sent. Cheaper than to look at ``max_datagram_payload`` each time."""
+        if size > self._state.datagrams_out.known_to_fit:
+            return size <= self.max_datagram_payload
+        return True
+
     def send_datagram(self, data: bytes) -> bool:
         """Queue a datagram. False when the queue is full and it was dropped; ConfigurationError when it never fits."""
         state = self._state

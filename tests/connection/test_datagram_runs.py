@@ -172,10 +172,12 @@ def test_the_limit_follows_the_path() -> None:
     for _ in range(2):
         assert pair.client.send_datagram(bytes(limit))
         assert pair.client.send_datagram(bytes(limit - 20))
+        assert pair.client.datagram_fits(limit) and not pair.client.datagram_fits(limit + 1)
         with pytest.raises(ConfigurationError, match=f"at most {limit} bytes"):
             pair.client.send_datagram(bytes(limit + 1))
     trains = pair.from_client()
     pair.client.send_failed(SendError.TOO_BIG, trains[0].segment_size)
+    assert not pair.client.datagram_fits(limit)
     smaller = pair.client.max_datagram_payload
     assert smaller < 1200
     assert pair.client.send_datagram(bytes(smaller))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h3.datagram import EarlyDatagrams, encode_datagram, quarter_id_size, read_datagram
+from h3.datagram import EarlyDatagrams, encode_datagram, quarter_id_size, read_datagram, read_datagrams
 from h3.errors import H3ConnectionError, H3ErrorCode
 from quicstack.wire.varint import encode_varint
 
@@ -32,3 +32,9 @@ def test_early_datagrams_keep_the_newest_and_give_each_stream_its_own() -> None:
     assert early.take(0) == []
     assert early.take(4) == [b"\x03"]
     assert len(early) == 0
+
+
+def test_those_of_one_stream_stay_together_and_in_order() -> None:
+    sent = [(0, b"a"), (0, b"b"), (400, b"c"), (0, b""), (0, b"d")]
+    runs = read_datagrams([encode_datagram(stream_id, payload) for stream_id, payload in sent])
+    assert runs == [(0, [b"a", b"b"]), (400, [b"c"]), (0, [b"", b"d"])]

@@ -580,14 +580,14 @@ def test_datagrams_both_ways(net: Make, dialect: Dialect) -> None:
 def test_the_oldest_datagrams_make_room(net: Make) -> None:
     n = net()
     client, server = n.connect()
-    for number in range(600):
-        client.send_datagram(number.to_bytes(2, "big"))
+    for number in range(1500):
+        client.send_datagram(number.to_bytes(2, "big") + bytes(1000))
         if number % 100 == 0:
             n.run()
     n.run()
-    assert len(server.datagrams) == 512
-    assert server.datagrams[-1] == (599).to_bytes(2, "big")
-    assert server.stats.datagrams_dropped_incoming == 88
+    assert len(server.datagrams) == (1 << 20) // (1002 + 64)
+    assert list(server.datagrams)[-1][:2] == (1499).to_bytes(2, "big")
+    assert server.stats.datagrams_dropped_incoming == 1500 - len(server.datagrams)
 
 
 def test_streams_that_nobody_accepts(net: Make) -> None:
