@@ -99,12 +99,14 @@ class AsyncExchange:
     async def write(self, data: bytes, *, end_stream: bool = False) -> None:
         """Send content; returns when all of it is in the send buffer. A peer that wants no more ends it quietly."""
         exchange = self.exchange
-        view = memoryview(data)
+        start = 0
         while exchange.can_send:
-            accepted = exchange.send_body(bytes(view), end_stream=end_stream)
-            view = view[accepted:]
+            # At least a byte, so that the stream learns that somebody waits for room.
+            stop = start + max(exchange.writable, 1)
+            part = data if not start and stop >= len(data) else data[start:stop]
+            start += exchange.send_body(part, end_stream=end_stream and stop >= len(data))
             self._session.flush()
-            if not view:
+            if start == len(data):
                 return
             await self.wait_for(lambda: exchange.writable or not exchange.can_send)
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from quicstack.errors import ConnectionClosed, StreamError
 from quicstack.transport.stream import Stream
+from quicstack.wire.varint import encode_varint
 
 from .errors import H3StreamError, InvalidMessage
 from .fields import RequestHead, ResponseHead, validate_request, validate_response, validate_trailers
-from .frames import FrameType, encode_frame
 from .qpack import Fields
 
 __all__ = ["MessageWriter"]
+
+
+def _data_header(length: int) -> bytes:
+    return b"\x00" + encode_varint(length)
 
 
 class MessageWriter:
@@ -89,8 +93,7 @@ class MessageWriter:
         if accepted:
             # When there is more than fits, the frame header makes this write fall short by a few bytes, which wait
             # here; a stream that has cut a write short reports when there is room again.
-            self._unsent += encode_frame(FrameType.DATA, data[:accepted])
-            self._hand_over()
+            self._hand_over(_data_header(accepted) + (data if accepted == len(data) else data[:accepted]))
         elif data and self.is_open and not self._unsent:
             self._stream.write(data[:1])  # no room, so nothing is taken; but now the stream knows that somebody waits
         elif is_end:
@@ -129,14 +132,17 @@ class MessageWriter:
         except ConnectionClosed:
             self._unsent.clear()
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, data: bytes = b"") -> None:
+        """What waits, then ``data``; what the stream does not take waits here."""
         if self._stream.stop_code is not None:
             self._unsent.clear()
             return
         try:
-            accepted = self._stream.write(bytes(self._unsent), self._fin_unsent)
-            if accepted == len(self._unsent):
+            if self._unsent:
+                data = bytes(self._unsent) + data
+            accepted = self._stream.write(data, self._fin_unsent)
+            if accepted == len(data):
                 self._fin_unsent = False
-            del self._unsent[:accepted]
+            self._unsent[:] = data[accepted:]
         except StreamError:  # the peer stopped reading: stop_code says so
             self._unsent.clear()
