@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 from collections.abc import Iterator
 from types import BuiltinFunctionType, CodeType, FunctionType, GeneratorType, ModuleType
@@ -66,6 +67,19 @@ def test_nothing_of_the_handshake_stays(pair: Pair, side: str) -> None:
     assert sum(hasattr(key, "_seal") for key in keys if "_seal" in vars_of(key)) == 2
     streams = {id(item) for item in held if isinstance(item, CryptoStream)}
     assert len(streams) == 2  # its own for 1-RTT, and the one that all spaces share whose keys are gone
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_an_idle_connection_is_small(pair: Pair, side: str) -> None:
+    """15 KiB of Python objects, besides what it shares with others, and four ciphers of 7 KiB together."""
+    connection = getattr(pair, side)
+    state = connection._state
+    shared = {
+        id(item) for root in (state.configuration, state.environment, state.replay_guard) for item in held_by(root)
+    }
+    own = [item for item in held_by(connection) if id(item) not in shared]
+    assert sum(map(sys.getsizeof, own)) < 24_000
+    assert sum(map(gc.is_tracked, own)) < 180
 
 
 def vars_of(keys: PacketKeys) -> list[str]:
