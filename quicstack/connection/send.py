@@ -156,11 +156,9 @@ def _header(state: ConnectionState, space: PacketSpace, length: int, pn_length: 
     dcid = state.peer_cids.current.cid
     if space.index == APPLICATION and space.seal_keys is not None:
         return _short_header(state, state.path, space, dcid, pn_length)
-    token = state.token if space.index == INITIAL else b""
-    scid = state.local_cids.first
-    kind = LONG_TYPES[space.index]
+    kind, scid = LONG_TYPES[space.index], state.local_cids.first
     fixed_bit = first_byte.fixed_bit(state)
-    return write_long_header(state.version, kind, dcid, scid, token, length, number, pn_length, fixed_bit)
+    return write_long_header(state.version, kind, dcid, scid, state.token, length, number, pn_length, fixed_bit)
 
 
 def _header_size(state: ConnectionState, space: PacketSpace, pn_length: int) -> int:
@@ -168,8 +166,7 @@ def _header_size(state: ConnectionState, space: PacketSpace, pn_length: int) -> 
     dcid = state.peer_cids.current.cid
     if space.index == APPLICATION and space.seal_keys is not None:
         return 1 + len(dcid) + pn_length
-    token = state.token if space.index == INITIAL else b""
-    return long_header_size(LONG_TYPES[space.index], dcid, state.local_cids.first, token, pn_length)
+    return long_header_size(LONG_TYPES[space.index], dcid, state.local_cids.first, state.token, pn_length)
 
 
 def _short_header(state: ConnectionState, path: PathState, space: PacketSpace, dcid: bytes, pn_length: int) -> bytes:
