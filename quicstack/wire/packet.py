@@ -94,7 +94,7 @@ def write_long_header(
     pn_length: int,
     fixed_bit: int = FIXED_BIT,
 ) -> bytes:
-    """An unprotected long header; ``payload_length`` counts the sealed payload, tag included. Only Initials have a token."""
+    """An unprotected long header; ``payload_length`` counts the sealed payload and its tag. An Initial has a token."""
     first = LONG_HEADER | fixed_bit | version.wire_types[packet_type] << 4 | (pn_length - 1)
     parts = [
         bytes((first,)),
