@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from quicstack.connection import paths
-from quicstack.connection.datagrams import fill_datagrams
+from quicstack.connection.datagrams import MAX_PADDING, fill_datagrams
 from quicstack.connection.retransmission import ACK, CRYPTO, STREAM, VALUE, Record
 from quicstack.connection.state import APPLICATION, ConnectionState
 from quicstack.transport.flow_control import SendWindow
@@ -16,8 +16,10 @@ from quicstack.transport.stream import Stream
 from quicstack.wire import frame
 from quicstack.wire.packet import MIN_INITIAL_DATAGRAM
 
-__all__ = ["fill_packet", "fill_path_frames", "is_drained", "may_send"]
+__all__ = ["MIN_PAYLOAD", "fill_packet", "fill_path_frames", "is_drained", "may_send", "pad_payload"]
 
+MIN_PAYLOAD = 4
+"""With any packet number length, enough bytes for the header protection sample (RFC 9001 §5.4.2)."""
 PING_AFTER_ACK_ONLY = 64
 """ACK-only packets after which a PING asks the peer to acknowledge them, so that ranges can be forgotten (§13.2.4)."""
 DATAGRAM_BURST = 1 << 14
@@ -234,3 +236,14 @@ def fill_path_frames(state: ConnectionState, path: PathState, room: int, out: li
         path.pad_next = True
         room -= 9
     return room
+
+
+def pad_payload(state: ConnectionState, payload: bytes, capacity: int, only_datagrams: bool) -> bytes:
+    """Fill up what is needed for the sample, for path validation, or so that a train can go on."""
+    if len(payload) < MIN_PAYLOAD:
+        payload += bytes(MIN_PAYLOAD - len(payload))
+    is_more = state.outbox.sending or (only_datagrams and state.datagrams_out.size)
+    if state.path.pad_next or (is_more and capacity - len(payload) < MAX_PADDING):
+        state.path.pad_next = False
+        payload += bytes(capacity - len(payload))  # RFC 9000 §8.2.1: path validation also proves 1200 bytes
+    return payload

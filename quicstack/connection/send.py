@@ -6,8 +6,8 @@ There is no second place that answers "is there something to send?": a packet is
 from __future__ import annotations
 
 from quicstack.connection import first_byte, handshake, key_update, lifecycle, paths, retransmission
-from quicstack.connection.datagrams import MAX_PADDING, datagrams_fill, fill_datagram_run
-from quicstack.connection.packing import fill_packet, fill_path_frames, is_drained
+from quicstack.connection.datagrams import datagrams_fill, fill_datagram_run
+from quicstack.connection.packing import MIN_PAYLOAD, fill_packet, fill_path_frames, is_drained, pad_payload
 from quicstack.connection.retransmission import MTU_PROBE, Record
 from quicstack.connection.runs import fill_run
 from quicstack.connection.state import APPLICATION, EARLY, INITIAL, SPACE_NAMES, ConnectionState, Phase
@@ -28,8 +28,6 @@ MAX_TRAIN_PACKETS = 64
 """Segments of one GSO send that every kernel with GSO takes."""
 LAST_NUMBER = MAX_PACKET_NUMBER - MAX_TRAIN_PACKETS - 1
 """No train begins here, so that none gets to the end of the packet numbers (RFC 9000 §12.3)."""
-MIN_PAYLOAD = 4
-"""With any packet number length, enough bytes for the header protection sample (RFC 9001 §5.4.2)."""
 MIN_ROOM = 48
 """Room that makes it worth adding another packet to a datagram."""
 SKIP_PERIOD = 256
@@ -201,6 +199,9 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
         # What fills the window may be lost on the path before, and without this proof it cannot be sent again.
         return _probe_datagram(state, path, now)
     space = state.spaces[APPLICATION]
+    if not packets and not space.acks.ack_due:
+        recovery.app_limited = state.outbox.drained = False  # the window is full, or the pacer waits
+        return None
     assert space.seal_keys is not None
     if space.seal_keys.packets > key_update.UPDATE_AFTER and not key_update.stay_within_limits(state, now):
         return None
@@ -230,25 +231,23 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
             break
         payload = out[0] if len(out) == 1 else b"".join(out)
         if len(payload) < capacity:
-            payload = _pad_payload(state, payload, capacity, only_datagrams)
+            payload = pad_payload(state, payload, capacity, only_datagrams)
         payloads.append(payload)
         _note_sent(state, space, number, payload, len(payload) + overhead, elicits, elicits, tuple(records), now, ecn)
         number += 1
         packets -= 1
         if probe and state.probes:
             state.probes -= 1
+        more: list[bytes] = []
         if packets > 1 and len(payload) == capacity:
             more = fill_run(state, space, number, capacity, overhead, packets, now, ecn)
-            payloads += more
-            number += len(more)
-            packets -= len(more)
         if len(payloads) == 1 and packets > 0 and elicits and datagrams_fill(state, len(payload)):
             capacity = len(payload)  # a train has packets of one size, whatever that is, and a shorter one at its end
             only_datagrams = True
-            alike = fill_datagram_run(state, space, number, capacity, overhead, packets, now, ecn)
-            payloads += alike
-            number += len(alike)
-            packets -= len(alike)
+            more = fill_datagram_run(state, space, number, capacity, overhead, packets, now, ecn)
+        payloads += more
+        number += len(more)
+        packets -= len(more)
         space.next_packet_number = number
         if packets <= 0 or len(payload) < capacity:
             recovery.app_limited = packets > 0
@@ -271,17 +270,6 @@ def _skip_a_number(state: ConnectionState, space: PacketSpace) -> None:
     period = max(SKIP_PERIOD, 4 * int(window))
     chance = int.from_bytes(state.environment.random(4), "big") % period
     space.skip_at = space.next_packet_number + period // 2 + chance
-
-
-def _pad_payload(state: ConnectionState, payload: bytes, capacity: int, only_datagrams: bool) -> bytes:
-    """Fill up what is needed for the sample, for path validation, or so that a train can go on."""
-    if len(payload) < MIN_PAYLOAD:
-        payload += bytes(MIN_PAYLOAD - len(payload))
-    is_more = state.outbox.sending or (only_datagrams and state.datagrams_out.size)
-    if state.path.pad_next or (is_more and capacity - len(payload) < MAX_PADDING):
-        state.path.pad_next = False
-        payload += bytes(capacity - len(payload))  # RFC 9000 §8.2.1: path validation also proves 1200 bytes
-    return payload
 
 
 def _note_sent(
