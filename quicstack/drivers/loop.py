@@ -141,6 +141,8 @@ class LoopDriver:
         self._send()
 
     def _react(self) -> None:
+        if self.on_change is not None:
+            self._send()  # connecting: the end of the handshake waits for no application, and is a datagram of its own
         if self._tell() and not self._is_answered:
             self.flush()
         else:
