@@ -242,7 +242,7 @@ def _datagram(state: ConnectionState, data: bytes, pos: int, frame_type: int) ->
         reason = f"DATAGRAM frame of {pos - start} bytes, {limit} are allowed"
         raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, reason, frame_type)
     found = [payload]
-    if len(data) <= limit:  # so does whatever else is in this packet; one call for those that follow saves half of it
+    if pos < len(data) <= limit:  # no other can be too long; one call for those that follow
         more, pos = frame.read_datagrams(data, pos)
         found += more
     state.datagrams_in.push_newest(found)

@@ -235,6 +235,14 @@ def test_what_was_written_is_read(datagrams: list[bytes], padding: int) -> None:
     assert _datagrams_of(payload + b"\x01") is None
 
 
+@pytest.mark.parametrize("count", [63, 64, 65, 600])
+def test_however_many_share_a_packet(count: int) -> None:
+    datagrams = [bytes((n & 0xFF,)) * 9 for n in range(count)]
+    payload = b"".join(map(f.write_datagram, datagrams))
+    assert list(_datagrams_of(payload) or ()) == datagrams
+    assert list(_datagrams_of(payload + bytes(3)) or ()) == datagrams
+
+
 @given(st.binary(max_size=40).map(lambda tail: b"\x31" + tail))
 @settings(max_examples=200, deadline=None)
 def test_any_bytes_are_read_alike(payload: bytes) -> None:

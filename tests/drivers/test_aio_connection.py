@@ -99,6 +99,16 @@ def test_datagrams(run: Run, pair: Any) -> None:
             assert [await server.receive_datagram() for _ in range(2)] == [b"1", b"2"]
             with pytest.raises(ConfigurationError):
                 client.send_datagram(bytes(client.engine.max_datagram_payload + 1))
+            waiting = asyncio.ensure_future(server.receive_datagrams())
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            assert client.send_datagram(b"3") and client.send_datagram(b"4")
+            assert await waiting == [b"3", b"4"]
+            waiting = asyncio.ensure_future(server.receive_datagrams())
+            await asyncio.sleep(0)
+            client.close()
+            with pytest.raises(ConnectionClosed):
+                await waiting
 
     run(scenario())
 

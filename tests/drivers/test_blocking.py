@@ -82,6 +82,8 @@ def test_against_an_asyncio_server(pair: Any, echo: Any) -> None:
             assert stream.read_all(timeout=20) == b"echo " + data
             assert connection.send_datagram(b"quick")
             assert connection.receive_datagram(timeout=5) == b"echo quick"
+            assert connection.send_datagram(b"again")
+            assert connection.receive_datagrams(timeout=5) == [b"echo again"]
         assert isinstance(connection.closed, ConnectionClosed)
 
 
