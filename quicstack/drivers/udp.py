@@ -153,7 +153,8 @@ class UdpSocket:
         stats.receive_buffer = self._grow(_SO_RCVBUFFORCE, socket.SO_RCVBUF, options.receive_buffer)
         stats.send_buffer = self._grow(_SO_SNDBUFFORCE, socket.SO_SNDBUF, options.send_buffer)
         for level, option, value in _NOT_FRAGMENTED:
-            self._set(level, option, value)
+            if ipv6 or level == socket.IPPROTO_IP:  # both on IPv6, for IPv4 peers of a dual-stack socket
+                self._set(level, option, value)
         if not self._has_recvmsg:
             return
         stats.gro = options.gro and self._set(SOL_UDP, UDP_GRO, 1)
