@@ -23,7 +23,14 @@ from quicstack.wire import frame as f
 ALIKE = [100] * 400
 BIG = [1000] * 90
 MIXED = [*([100] * 40), 7, 0, 0, 0, *([1100] * 5), *([60] * 70), 1156, 1, *([1000, 900] * 10), *([63, 64] * 30)]
-SIZES = {"alike": ALIKE, "big": BIG, "mixed": MIXED, "any": [Random(n).randrange(1150) for n in range(150)]}
+FULL = [1168] * 60
+SIZES = {
+    "alike": ALIKE,
+    "full": FULL,
+    "big": BIG,
+    "mixed": MIXED,
+    "any": [Random(n).randrange(1150) for n in range(150)],
+}
 
 
 class Flood:
@@ -273,3 +280,43 @@ def test_alike_ones_are_counted_from_the_oldest() -> None:
     assert [queue.alike(most) for most in (1, 3, 4, 9)] == [1, 3, 3, 3]
     queue.take(3)
     assert queue.alike(9) == 1
+
+
+# -- acknowledgements ----------------------------------------------------------------------------------------------
+
+
+def test_a_full_window_does_not_keep_acknowledgements_back() -> None:
+    peer = Peer(pacing=False)
+    peer.hears(ack=True)
+    for _ in range(40):
+        assert peer.engine.send_datagram(bytes(1000))
+    peer.hears()
+    assert peer.hears() == []
+    peer.sends(b"\x01")
+    peer.sends(b"\x01")
+    assert [frame.name[:3] for frame in peer.hears()] == ["ACK"]
+
+
+def test_the_limit_follows_the_connection_id() -> None:
+    """A longer one leaves less room (RFC 9000 §19.15)."""
+    peer = Peer()
+    peer.hears(ack=True)
+    limit = peer.engine.max_datagram_payload
+    assert peer.engine.send_datagram(bytes(limit))
+    peer.hears(ack=True)
+    peer.sends(f.write_new_connection_id(8, 8, bytes(range(20)), bytes(16)))
+    smaller = peer.engine.max_datagram_payload
+    assert smaller < limit
+    with pytest.raises(ConfigurationError, match=f"at most {smaller} bytes"):
+        peer.engine.send_datagram(bytes(limit))
+
+
+def test_an_acknowledgement_goes_with_the_first_packet_that_has_room() -> None:
+    peer = Peer(pacing=False)
+    peer.hears(ack=True)
+    peer.sends(b"\x01")
+    for size in (peer.engine.max_datagram_payload, *([100] * 60)):
+        assert peer.engine.send_datagram(bytes(size))
+    names = [frame.name[:3] for frame in peer.hears()]
+    assert names[:3] == ["DAT", "ACK", "DAT"]
+    assert names.count("ACK") == 1
