@@ -13,7 +13,6 @@ stream are queued, and if the peer has not ended its side in time the stream is 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from h3.exchange import Exchange
@@ -65,8 +64,8 @@ class Session:
         """When a CONNECT stream that the peer keeps open is reset."""
         self.face: object | None = None
         self.stats = SessionStats()
-        self.incoming: tuple[deque[SessionStream], deque[SessionStream]] = (deque(), deque())
-        """Streams not accepted yet: bidirectional, unidirectional."""
+        self.incoming: tuple[list[SessionStream], list[SessionStream]] = ([], [])
+        """Streams not accepted yet, a few: bidirectional, unidirectional. Two empty deques would take 1.4 KiB more."""
         self.datagrams = DatagramQueue(limits.datagram_buffer)
         self.streams: dict[int, SessionStream] = {}
         self.was_established = False
@@ -137,7 +136,7 @@ class Session:
         if not queue:
             return None
         self.stats.streams_accepted += 1
-        return queue.popleft()
+        return queue.pop(0)
 
     def may_open_stream(self, *, unidirectional: bool) -> bool:
         """Whether the session's flow control allows another stream; QUIC's limit is another matter."""
