@@ -53,6 +53,10 @@ class AsyncExchange:
         """Something was sent: the driver should look soon."""
         self._session.flush()
 
+    def flush_message(self) -> None:
+        """A whole message was written."""
+        self._session.flush_message()
+
     def check(self) -> None:
         """Raise what ended the exchange or the connection, if anything did."""
         if self.exchange.error is not None:
@@ -124,7 +128,7 @@ class AsyncExchange:
                 self.exchange.send_headers(trailers)
             elif self.exchange.can_send:
                 self.exchange.finish()
-            self._session.flush()
+            self._session.flush_message()
         except BaseException:
             self.exchange.reset(H3ErrorCode.H3_REQUEST_CANCELLED)
             self._session.flush()
@@ -183,6 +187,12 @@ class AsyncH3:
         for exchange in self.h3.exchanges:
             if isinstance(exchange.owner, AsyncExchange):
                 exchange.owner.wake()
+
+    def flush_message(self) -> None:
+        """A whole message was written."""
+        self.connection.flush_message()
+        if self.h3.error is not None:
+            self._wake_all()
 
     def flush(self) -> None:
         """Something was written or read: the driver should look soon."""

@@ -190,7 +190,7 @@ class H3Client:
         accepted = len(body)
         with suppress(QuicstackError):  # whoever waits for the response reports that the connection has ended
             accepted = exchange.exchange.send_body(body, end_stream=True)
-        exchange.flush()
+        exchange.flush_message()
         return body[accepted:] if accepted < len(body) else None
 
     def _path(self, target: str) -> str:

@@ -24,6 +24,8 @@ class StreamOwner(Protocol):
 
     def flush(self) -> None: ...
 
+    def flush_message(self) -> None: ...
+
 
 class AsyncStream:
     """One task may read and one may write at a time; a second one is refused with :class:`StreamError`.
@@ -148,9 +150,13 @@ class AsyncStream:
         try:
             while True:
                 self.accepted = give(self.engine, data, self.accepted, fin, self._connection.closed)
-                self._connection.flush()
                 if self.accepted == len(data):
+                    if fin:
+                        self._connection.flush_message()
+                    else:
+                        self._connection.flush()
                     return self.accepted
+                self._connection.flush()
                 self._writer = Waiter(self._connection.wakeups)
                 await self._writer
         finally:

@@ -115,6 +115,8 @@ class LoopDriver:
         self._react()
 
     def flush(self) -> None:
+        if self._dispatching:
+            return  # what an upper layer has to say by itself leaves with what the application will say
         if self._is_telling:
             self._is_answered = True
         elif self._turn is None and not self._is_finished:
@@ -125,6 +127,12 @@ class LoopDriver:
             self.flush_if_possible()
         elif not self._is_finished:
             self._run()
+
+    def send_now(self) -> None:
+        if self._dispatching:
+            self.flush()
+        else:
+            self._send()
 
     def flush_if_possible(self) -> None:
         """``flush``, harmless on a loop that was closed."""
