@@ -26,7 +26,7 @@ from .frames import FrameType, StreamType, encode_frame, grease_identifier
 from .message_reader import MessageReader
 from .peer_stream import PeerStream, check_session_id
 from .qpack import Fields
-from .settings import H3Settings, Setting
+from .settings import H3Settings, Setting, takes_datagrams
 
 __all__ = ["H3Connection", "H3Ready"]
 
@@ -87,6 +87,7 @@ class H3Connection:
         self._exchanges: dict[int, Exchange] = {}
         self._changed: dict[int, Exchange] = {}
         self._early_datagrams = EarlyDatagrams()
+        self._are_datagrams_agreed = False
         self._reset_budget = Budget(1024, "requests reset before they were answered")
         self._next_peer_id = 0  # the lowest request id the client has not used yet, as far as seen
         self._guarded(self._critical.open)
@@ -117,9 +118,9 @@ class H3Connection:
     @property
     def can_send_quic_datagrams(self) -> bool:
         """Both sides announced H3_DATAGRAM (RFC 9297 §2.1.1); the transport may have a limit of 0 all the same."""
-        settings = self.peer_settings or {}
-        is_agreed = settings.get(Setting.H3_DATAGRAM) == 1 or settings.get(Setting.H3_DATAGRAM_DRAFT04) == 1
-        return is_agreed and self.settings.h3_datagram
+        if not self._are_datagrams_agreed and self.settings.h3_datagram:
+            self._are_datagrams_agreed = takes_datagrams(self.peer_settings)  # which come once
+        return self._are_datagrams_agreed
 
     # The application's verbs.
 
@@ -339,8 +340,7 @@ class H3Connection:
                 except H3StreamError as error:
                     exchange.fail(error)
             elif not self.is_client and stream_id >= self._next_peer_id:
-                for payload in payloads:
-                    self._early_datagrams.add(stream_id, payload)
+                self._early_datagrams.add(stream_id, *payloads)
             # else: the request is over, and so are its datagrams
 
     def quic_datagram_size(self, stream_id: int) -> int:
@@ -351,8 +351,8 @@ class H3Connection:
     def send_quic_datagram(self, stream_id: int, payload: bytes) -> bool | None:
         """False when the queue was full; None when QUIC DATAGRAMs cannot be used, or not for so much."""
         data = encode_datagram(stream_id, payload)
-        is_possible = self.can_send_quic_datagrams and self.quic.datagram_fits(len(data))
-        return self.quic.send_datagram(data) if is_possible else None
+        fits = self.can_send_quic_datagrams and self.quic.datagram_fits(len(data))
+        return self.quic.send_datagram(data) if fits else None
 
     # Field sections, for exchanges.
 

@@ -26,6 +26,8 @@ def quarter_id_size(stream_id: int) -> int:
 
 def encode_datagram(stream_id: int, payload: bytes) -> bytes:
     """RFC 9297 §2.1, figure 1."""
+    if stream_id < 0x100:  # most often, and 0.2 us less
+        return bytes((stream_id >> 2,)) + payload
     return encode_varint(stream_id >> 2) + payload
 
 

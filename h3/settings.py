@@ -10,7 +10,7 @@ from quicstack.wire.varint import encode_varint, read_varint
 
 from .errors import H3ConnectionError, H3ErrorCode
 
-__all__ = ["FORBIDDEN_SETTINGS", "H3Settings", "Setting", "encode_settings", "read_settings"]
+__all__ = ["FORBIDDEN_SETTINGS", "H3Settings", "Setting", "encode_settings", "read_settings", "takes_datagrams"]
 
 
 class Setting:
@@ -79,6 +79,12 @@ class H3Settings:
 def encode_settings(values: Mapping[int, int]) -> bytes:
     """The payload of a SETTINGS frame."""
     return b"".join(encode_varint(identifier) + encode_varint(value) for identifier, value in values.items())
+
+
+def takes_datagrams(settings: Mapping[int, int] | None) -> bool:
+    """A peer that has announced this takes HTTP Datagrams in QUIC DATAGRAM frames (RFC 9297 §2.1.1)."""
+    known = settings or {}
+    return known.get(Setting.H3_DATAGRAM) == 1 or known.get(Setting.H3_DATAGRAM_DRAFT04) == 1
 
 
 def read_settings(payload: bytes) -> dict[int, int]:
