@@ -75,11 +75,10 @@ class EarlyDatagrams:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, stream_id: int, payload: bytes) -> None:
-        """Keep one; the oldest makes room."""
-        if len(self._waiting) >= self._limit:
-            del self._waiting[0]
-        self._waiting.append((stream_id, payload))
+    def add(self, stream_id: int, *payloads: bytes) -> None:
+        """Keep them; the oldest make room."""
+        self._waiting += [(stream_id, payload) for payload in payloads[-self._limit :]]
+        del self._waiting[: -self._limit]
 
     def take(self, stream_id: int) -> list[bytes]:
         """What waited for this stream, in order of arrival."""

@@ -465,6 +465,15 @@ def test_early_datagrams_wait_for_their_request_within_bounds(scripted: Scripted
     assert side.exchanges[0].take_datagrams() == [b"now"]
 
 
+def test_early_datagrams_that_came_together_are_kept(scripted: Scripted) -> None:
+    side, peer = scripted("server")
+    for n in range(50):
+        peer.quic.send_datagram(b"\x00" + bytes([n]))
+    side.pair.run()
+    peer.opens(peer.headers(EXTENDED))
+    assert side.exchanges[0].take_datagrams() == [bytes([n]) for n in range(18, 50)]
+
+
 def test_a_request_without_a_use_for_datagrams_is_ended(scripted: Scripted) -> None:
     _side, peer = scripted("server")
     stream = peer.opens(peer.headers(POST))
