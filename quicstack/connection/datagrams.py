@@ -116,13 +116,20 @@ def take_datagram_run(
     first = number = space.acks.largest + 1
     limit = state.local_parameters.max_datagram_frame_size
     found: list[bytes] = []
+    head, size = b"", -1  # of a packet that is filled by one datagram: the next one is cut without a look inside
     for number_here, payload, _ in islice(packets, index, None):
         if number_here != number or payload[:1] != b"\x31" or len(payload) > limit:
             break
-        datagrams = _datagrams_of(payload)
-        if datagrams is None:
-            break
-        found += datagrams
+        if len(payload) == size and payload.startswith(head):
+            found.append(payload[len(head) :])
+        else:
+            datagrams = _datagrams_of(payload)
+            if datagrams is None:
+                break
+            found += datagrams
+            if len(datagrams) == 1:
+                head = datagram_head(len(datagrams[0]))
+                size = len(head) + len(datagrams[0])
         number += 1
     count = number - first
     if count:
