@@ -12,6 +12,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import workloads
+from stacks.without import TRICKS
 from workloads import ALPN, COUNTS, DATAGRAMS, Connect, Read, Write, answer, reader
 
 from h3.client import H3Client
@@ -43,6 +44,8 @@ class AckCount(Trace):
         COUNTS["received"] += packet_type == "1RTT"
 
 
+if trick := os.environ.get("BENCH_WITHOUT"):
+    TRICKS[trick].switch_off()
 if workloads.COUNTED:
     SETTINGS["trace_factory"] = lambda odcid, is_client: AckCount()
 

@@ -48,3 +48,8 @@ def test_stages(tmp_path: Path) -> None:
 def test_paths(tmp_path: Path) -> None:
     run("benchmarks/paths.py", "--seeds", "1", "--megabytes", "0.3", "--report", str(tmp_path))
     assert "newreno" in (tmp_path / "report.md").read_text()
+
+
+def test_ablation(tmp_path: Path) -> None:
+    run("benchmarks/ablation.py", "--rounds", "1", "--scale", "0.003", "--report", str(tmp_path))
+    assert "(GSO)" in (tmp_path / "report.md").read_text()
