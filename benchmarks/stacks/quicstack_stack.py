@@ -29,9 +29,11 @@ from webtransport import ClientConfig, ServerApp, ServerConfig, WebTransportClie
 GROUPS = (X25519MLKEM768,) if os.environ.get("BENCH_GROUPS") == "hybrid" else (X25519,)
 CONTROLLER = NewReno if os.environ.get("BENCH_CONTROLLER") == "newreno" else Cubic
 SETTINGS: dict[str, Any] = {
-    "path_mtu_discovery": False, "cipher_suites": (0x1301,), "groups": GROUPS, "congestion_controller": CONTROLLER
+    "path_mtu_discovery": False, "cipher_suites": (0x1301,), "groups": GROUPS, "congestion_controller": CONTROLLER,
+    "max_idle_timeout": 120.0,
 }  # fmt: skip
-"""What the other stacks do as well: 1200 bytes, AES-128-GCM, X25519. Everything else as it comes."""
+"""What the other stacks do as well: 1200 bytes, AES-128-GCM, X25519. A thousand idle connections
+live until all are there. Everything else as it comes."""
 
 
 class AckCount(Trace):
