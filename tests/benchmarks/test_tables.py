@@ -86,6 +86,13 @@ def test_every_module_has_a_stage() -> None:
         assert stage_of(f"{path}:1 function: text") != "other", path
 
 
+def test_sealing_and_opening_are_found_in_the_source() -> None:
+    path = Path(report.ROOT) / "quicstack/transport/packet_protection.py"
+    lines = [text for text in path.read_text().splitlines() if stage_of(f"{path}:1 function: {text}") == "AEAD"]
+    for name in ("seal", "open", "unseal"):
+        assert any(re.search(rf"\b_?{name}\(", text) for text in lines), name
+
+
 def test_stages_share_the_cpu() -> None:
     places = {
         "/x/quicstack/drivers/udp.py:355 _transmit: self.socket.sendmsg((train.data,), items, 0, path.remote)": 3,
