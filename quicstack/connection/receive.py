@@ -245,13 +245,14 @@ def _receive_train(state: ConnectionState, train: Train, now: float, counted: bo
     state.rx_dcid = data[1:cid_end]
     largest = space.acks.largest
     packets = keys.unmask_train(data, size, cid_end - 1)
-    payloads = keys.open_run(data, packets, largest + 1, checked | 4, fixed_bit | phase.receive_bit << 2)
+    first = _first_number(packets, cid_end, largest)
+    payloads = keys.open_run(data, packets, first, checked | 4, fixed_bit | phase.receive_bit << 2)
     opened: list[OpenedPacket] = [
         (number, payload, end - start + len(header))
-        for number, payload, (header, _, start, end) in zip(count(largest + 1), payloads, packets, strict=False)
+        for number, payload, (header, _, start, end) in zip(count(first), payloads, packets, strict=False)
     ]
     if payloads:
-        largest += len(payloads)
+        largest = first + len(payloads) - 1
         newest = packets[len(payloads) - 1][0][0]
     for header, pn_length, start, end in packets[len(payloads) :]:
         truncated = int.from_bytes(header[cid_end:], "big")
@@ -285,6 +286,17 @@ def _receive_train(state: ConnectionState, train: Train, now: float, counted: bo
     _process_all(state, space, opened, train.ecn, now)
     if newest >= 0 and largest == space.acks.largest and state.rx_path is not None:
         state.rx_path.spin.on_packet(largest, newest, state.is_client)
+
+
+def _first_number(packets: list[tuple[bytes, int, int, int]], cid_end: int, largest: int) -> int:  # hot path
+    """Number of the first packet of a train if it is larger than all so far, else the one that would come next."""
+    number = largest + 1
+    if packets:
+        header, pn_length, _, _ = packets[0]
+        truncated = int.from_bytes(header[cid_end:], "big")
+        if truncated != number & (1 << 8 * pn_length) - 1:
+            number = max(number, decode_packet_number(truncated, 8 * pn_length, largest))
+    return number
 
 
 def _process_all(

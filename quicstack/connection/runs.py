@@ -1,9 +1,10 @@
 """Runs: packets that carry on one stream and nothing else, taken in or sent as one (RFC 9000 §19.8).
 
 What a bulk transfer consists of. A run has consecutive packet numbers, and each of its packets is filled by one STREAM
-frame that begins where the one before ended. So a run is one decision about flow control, one about acknowledging, and
-a list of chunks. Whatever does not fit goes through the ordinary dispatch, with the same result. Sending is the mirror
-image: while nothing but one stream has anything to say, its bytes are cut into full packets in one go.
+frame that begins where the one before ended, be it behind a gap. So a run is one decision about flow control, one about
+acknowledging, and a list of chunks. Whatever does not fit goes through the ordinary dispatch, with the same result.
+Sending is the mirror image: while nothing but one stream has anything to say, its bytes are cut into full packets in
+one go.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ def take_run(
     stream_id, offset, chunk, _, _ = read_stream(payload, 1, RUN_FRAME)
     stream = state.streams.streams.get(stream_id)
     receive = stream.receive if stream is not None else None
-    if stream is None or receive is None or not receive.continues_at(offset):
+    if stream is None or receive is None:
+        return 0
+    is_ahead = not receive.continues_at(offset)
+    if is_ahead and not receive.waits_before(offset):
         return 0
     body = len(payload) - len(chunk)
     width = 1 << (payload[1] >> 6)  # of the varint that holds the stream's id
@@ -56,10 +60,14 @@ def take_run(
         chunks.append(chunk)
         stop += len(chunk)
     count = len(chunks)
-    receive.receive_run(chunks, stop, RUN_FRAME)
+    is_readable = True
+    if is_ahead:
+        is_readable = receive.receive(offset, b"".join(chunks), False, RUN_FRAME)
+    else:
+        receive.receive_run(chunks, stop, RUN_FRAME)
     space.acks.on_run(count, now, ecn)
     state.counters.packets_received += count
-    if not stream.is_ready:
+    if is_readable and not stream.is_ready:
         state.outbox.push_ready(stream)
     return count
 

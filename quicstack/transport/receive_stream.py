@@ -83,6 +83,11 @@ class ReceiveStream:
         """In the Recv state, all before ``offset`` is here and nothing after it: ``receive_run`` may follow."""
         return self.state is ReceiveState.RECV and self.stop_code is None and self.data.continues_at(offset)
 
+    def waits_before(self, offset: int) -> bool:
+        """In the Recv state, its end unknown, with something missing before ``offset``."""
+        is_receiving = self.state is ReceiveState.RECV and self.stop_code is None and self.final_size is None
+        return is_receiving and offset > self.data.end
+
     def receive_run(self, chunks: list[bytes], stop: int, frame_type: int) -> None:
         """The data of several STREAM frames, each beginning where the one before ended, the last one at ``stop``."""
         growth = stop - self.window.received
