@@ -26,7 +26,7 @@ from quicstack.train import Path, Train
 TO_SERVER = Path(("127.0.0.1", 4433), ("127.0.0.1", 5000))
 TO_CLIENT = Path(("127.0.0.1", 5000), ("127.0.0.1", 4433))
 CHUNK = bytes(1 << 18)
-TRAINS = 8
+TRAINS = 4
 """Taken in at once, as a driver does (drivers/pump.py)."""
 
 

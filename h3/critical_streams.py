@@ -23,7 +23,7 @@ __all__ = ["CRITICAL_STREAM_TYPES", "CriticalStreams", "LocalStream"]
 
 CRITICAL_STREAM_TYPES = (StreamType.CONTROL, StreamType.QPACK_ENCODER, StreamType.QPACK_DECODER)
 
-_MAX_UNSENT = 1 << 16
+_MAX_WAITING = 1 << 20
 _CONGESTED = 4096
 
 
@@ -53,7 +53,7 @@ class LocalStream:
                 del self._unsent[: self._stream.write(bytes(self._unsent))]
             except ConnectionClosed:  # by the peer, right behind what is being answered here
                 self._unsent.clear()
-        if len(self._unsent) > _MAX_UNSENT:
+        if len(self._unsent) + self._stream.send_buffered > _MAX_WAITING:
             raise H3ConnectionError(H3ErrorCode.H3_EXCESSIVE_LOAD, "no credit for a critical stream")
 
 

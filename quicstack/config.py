@@ -157,7 +157,7 @@ class Configuration:
     max_connection_window: int = 15 << 20
     memory_budget: int = 256 << 20
     """Growth of all receive windows of the endpoint together."""
-    send_buffer: int = 1 << 20
+    send_buffer: int = 1 << 21
     """Bytes that a stream holds until they are acknowledged; ``write`` takes no more."""
     datagram_buffer: int = 1 << 20
     """Bytes of datagrams waiting to be sent, and waiting to be read, each."""

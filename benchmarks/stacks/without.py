@@ -73,7 +73,7 @@ TRICKS = {
     "masks": Trick("header protection of a train in one call, by columns", masks, ("bulk", "request")),
     "take": Trick("packets of one stream taken in as a run", lambda: replace(receive, "take_run", lambda *_: 0)),
     "fill": Trick("packets of one stream filled as a run", lambda: replace(send, "fill_run", lambda *_: [])),
-    "trains": Trick("8 trains at a time, not 1", lambda: replace(pump, "MAX_TRAINS", 1)),
-    "fewer": Trick("8 trains at a time, not 32", lambda: replace(pump, "MAX_TRAINS", 32)),
+    "trains": Trick("4 full trains at a time, not 1", lambda: replace(pump, "TURN_BYTES", 1)),
+    "fewer": Trick("4 full trains at a time, not 8", lambda: replace(pump, "TURN_BYTES", 480_000)),
     "drained": Trick("a train that has drained everything says so", drained, ("bulk", "request")),
 }
