@@ -7,7 +7,6 @@ there the error becomes an :class:`InvalidMessage` and nothing leaves.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import NamedTuple
 
 from .errors import malformed
@@ -121,20 +120,6 @@ def validate_trailers(fields: Fields) -> None:
     _walk(fields, _NO_PSEUDO)
 
 
-# The same names and values come again and again: a look into a small cache takes a quarter of the expression's time.
-_SHORT = 64
-
-
-@lru_cache(maxsize=2048)
-def _is_short_value(value: bytes) -> bool:
-    return _VALUE.fullmatch(value) is not None
-
-
-@lru_cache(maxsize=512)
-def _is_short_name(name: bytes) -> bool:
-    return _NAME.fullmatch(name) is not None
-
-
 def _walk(fields: Fields, allowed_pseudo: frozenset[bytes]) -> tuple[dict[bytes, bytes], int | None, bytes | None]:
     """Check each line; returns pseudo-header fields, Content-Length and Host."""
     pseudo: dict[bytes, bytes] = {}
@@ -142,7 +127,7 @@ def _walk(fields: Fields, allowed_pseudo: frozenset[bytes]) -> tuple[dict[bytes,
     host: bytes | None = None
     regular_seen = False
     for name, value in fields:
-        if not (_is_short_value(value) if len(value) <= _SHORT else _VALUE.fullmatch(value)):
+        if not _VALUE.fullmatch(value):
             raise malformed(f"invalid character in the value of {name!r}")
         if name[:1] == b":":
             if name not in allowed_pseudo:
@@ -154,7 +139,7 @@ def _walk(fields: Fields, allowed_pseudo: frozenset[bytes]) -> tuple[dict[bytes,
             pseudo[name] = value
             continue
         regular_seen = True
-        if not (_is_short_name(name) if len(name) <= _SHORT else _NAME.fullmatch(name)):
+        if not _NAME.fullmatch(name):
             raise malformed(f"field name {name!r} is not a lowercase token")
         if name in _CONNECTION_SPECIFIC or (name == b"te" and value.lower() != b"trailers"):
             raise malformed(f"field {name!r} is specific to a connection")

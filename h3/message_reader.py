@@ -140,17 +140,6 @@ class MessageReader:
 
     def _read_frame_header(self) -> bool:
         """RFC 9114 §7.1. False when there is nothing more to do now."""
-        if not self._stream.readable:
-            return False
-        if self._type is None and not self._varints.is_mid_integer:
-            head = self._stream.peek(2)
-            if len(head) == 2 and head[0] <= FrameType.HEADERS and head[1] < 0x40:  # the short ones in one step
-                self._stream.read(2)
-                self._check_type(head[0])
-                self._is_first = False
-                self._type = head[0]
-                self._begin_frame(head[0], head[1])
-                return True
         if self._type is None:
             frame_type = self._varints.next()
             if frame_type is None:

@@ -7,8 +7,6 @@ is handed on only when it is there completely and short enough (§4.3).
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import pylsqpack
 
 from .budget import Budget
@@ -87,18 +85,6 @@ def _skip_field_line(data: bytes, position: int) -> int:
 
 def count_field_lines(section: bytes, limit: int) -> int:
     """Field lines of an encoded section, or ``limit + 1`` as soon as there are more."""
-    return _count_short(section, limit) if len(section) <= _SHORT else _count(section, limit)
-
-
-_SHORT = 128
-
-
-@lru_cache(maxsize=512)  # requests of one client look alike
-def _count_short(section: bytes, limit: int) -> int:
-    return _count(section, limit)
-
-
-def _count(section: bytes, limit: int) -> int:
     try:
         encoded_insert_count, position = _read_integer(section, 0, 8)
         if position < len(section) and encoded_insert_count == 0 and section[position] & 0x80:

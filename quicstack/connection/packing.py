@@ -16,7 +16,7 @@ from quicstack.transport.stream import Stream
 from quicstack.wire import frame
 from quicstack.wire.packet import MIN_INITIAL_DATAGRAM
 
-__all__ = ["MIN_PAYLOAD", "fill_packet", "fill_path_frames", "is_drained", "may_send", "pad_payload"]
+__all__ = ["MIN_PAYLOAD", "fill_packet", "fill_path_frames", "is_drained", "pad_payload"]
 
 MIN_PAYLOAD = 4
 """With any packet number length, enough bytes for the header protection sample (RFC 9001 §5.4.2)."""
@@ -75,19 +75,6 @@ def fill_packet(
 def is_drained(state: ConnectionState, space: PacketSpace) -> bool:
     """``fill_packet`` would find nothing. Only asked right after it filled a packet."""
     return not space.acks.ack_due and not space.acks.unacked and not state.other_paths and _has_nothing(state, space)
-
-
-def may_send(state: ConnectionState, now: float) -> bool:
-    """Whether what a read brought gives reason to look for something to send. False only where that is in vain."""
-    space = state.spaces[APPLICATION]
-    return bool(
-        space.acks.ack_due
-        or not state.recovery.app_limited
-        or state.other_paths
-        or state.phase.is_over
-        or not _has_nothing(state, space)
-        or state.path.mtu.next_probe(now)
-    )
 
 
 def _has_nothing(state: ConnectionState, space: PacketSpace) -> bool:
@@ -186,24 +173,20 @@ def _fill_streams(state: ConnectionState, room: int, out: list[bytes], records: 
     while room > 3 and (stream := sending.peek()) is not None:
         send = stream.send
         written = send.next_frame(room, window) if send is not None else None
-        if written is None:
-            if send is not None and send.has_work(window):  # only the room was too small
-                break
-            sending.remove(stream)
-            stream.is_sending = False
-            if send is not None:
-                _note_blocked(state, stream)
-            continue
-        out.append(written[0])
-        records.append((STREAM, stream, *written[1]))
-        size = len(written[0])
-        room -= size
-        if send is not None and send.has_work(window):
-            sending.served(size)
-        else:
-            sending.remove(stream)
-            stream.is_sending = False
-            _note_blocked(state, stream)
+        has_more = send is not None and send.has_work(window)
+        if written is not None:
+            out.append(written[0])
+            records.append((STREAM, stream, *written[1]))
+            size = len(written[0])
+            room -= size
+            if has_more:
+                sending.served(size)
+                continue
+        elif has_more:  # only the room was too small
+            break
+        sending.remove(stream)
+        stream.is_sending = False
+        _note_blocked(state, stream)
     return room
 
 

@@ -11,7 +11,6 @@ from itertools import count
 from quicstack.connection import early_data, handshake, key_update, lifecycle, paths, unprotected, versions
 from quicstack.connection.datagrams import take_datagram_run
 from quicstack.connection.frames import FLAGS, HANDLERS, IS_ELICITING, IS_NO_PROBE, ack_frequency, unknown_frame
-from quicstack.connection.packing import may_send
 from quicstack.connection.runs import RUN_FRAME, OpenedPacket, take_run
 from quicstack.connection.state import (
     APPLICATION,
@@ -94,8 +93,7 @@ def receive(state: ConnectionState, train: Train, now: float) -> None:
         space.acks.end_of_read(now)
     if state.outbox.touched:
         state.streams.forget_finished()
-    if not was_confirmed or may_send(state, now):
-        state.outbox.ring()
+    state.outbox.ring()
 
 
 # -- datagrams with long headers ---------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ logger = logging.getLogger("quicstack")
 _NONE: deque[AsyncStream] = deque()
 """What all connections share that have no stream to accept: an empty deque takes 760 bytes."""
 MESSAGES_TOGETHER: Final = 16
+"""Messages that may wait for the end of a turn of the loop, less one."""
 FINISHED_KEPT: Final = 64
 """Finished streams that may be kept until somebody looks for them."""
 

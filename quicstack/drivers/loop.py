@@ -129,9 +129,7 @@ class LoopDriver:
             self._run()
 
     def send_now(self) -> None:
-        if self._dispatching:
-            self.flush()
-        else:
+        if not self._dispatching:  # else it is sent when all have been told
             self._send()
 
     def flush_if_possible(self) -> None:

@@ -184,11 +184,7 @@ class Recovery:
                 self._persistent_congestion.on_packets_acked(delivered, duration)
         controller = self.congestion_controller
         is_window_limited = self._is_window_limited()
-        if state.oldest > state.largest_acked_packet:  # all before it is settled
-            state.loss_time = None
-            lost = []
-        else:
-            lost = state.detect_and_remove_lost_packets(now, self._loss_delay())
+        lost = state.detect_and_remove_lost_packets(now, self._loss_delay())
         persistent = self._on_packets_lost(state, lost, now) if lost else False
         if acked_bytes:
             # RFC 9002 §7.6.2: the window is the minimum then, whatever else this ACK brought
@@ -250,10 +246,6 @@ class Recovery:
     @property
     def loss_detection_timer(self) -> float | None:
         """When on_loss_detection_timeout is due, or None."""
-        if self.handshake_confirmed and not self.bytes_in_flight and len(self._live_spaces) == 1:
-            state = self._live_spaces[0]
-            if not state.ack_eliciting_in_flight and state.loss_time is None:
-                return None
         loss_time, _ = loss_time_and_space(self._live_spaces)
         return self._pto_time_and_space()[0] if loss_time is None else loss_time
 

@@ -87,10 +87,6 @@ class SpaceState:
         sent = self.sent_packets
         pop = sent.pop
         oldest = self.oldest
-        if ranges[0][1] == oldest:  # one packet at a time: all before it is settled
-            self.oldest = oldest + 1
-            packet = pop(oldest, None)
-            return [] if packet is None else [packet]
         blocks: list[list[SentPacket]] = []
         for smallest, largest in ranges:
             if largest < oldest or not sent:

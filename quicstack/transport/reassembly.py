@@ -126,12 +126,6 @@ class Reassembly:
             chunks.clear()
             self.readable = 0
             return data
-        end = self._head + limit
-        if end < len(chunks[0]):
-            data = chunks[0][self._head : end]
-            self._head = end
-            self.readable -= limit
-            return data
         data = self.peek(limit)
         self.readable -= limit
         used = 0
@@ -150,10 +144,8 @@ class Reassembly:
         """The same bytes, left in place."""
         if limit < 0 or limit > self.readable:
             limit = self.readable
-        head = self._head
-        if self._chunks and head + limit <= len(self._chunks[0]):
-            return self._chunks[0][head : head + limit]
         parts = []
+        head = self._head
         for chunk in self._chunks:
             if limit <= 0:
                 break
