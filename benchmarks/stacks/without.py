@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from quicstack.connection import receive, send
-from quicstack.drivers import pump
+from quicstack.drivers import pump, udp
 from quicstack.drivers.udp import UdpOptions
 from quicstack.transport.packet_protection import _FULL_PN, SAMPLE_LENGTH, PacketKeys
 
@@ -26,6 +26,7 @@ def default(name: str, value: object) -> None:
     defaults = list(UdpOptions.__init__.__defaults__ or ())
     defaults[names.index(name)] = value
     UdpOptions.__init__.__defaults__ = tuple(defaults)
+    replace(udp, "_AS_IT_COMES", UdpOptions())
 
 
 def seal_one_by_one(
@@ -54,11 +55,6 @@ def masks() -> None:
     replace(PacketKeys, "unmask_train", unmask_one_by_one)
 
 
-def drained() -> None:
-    replace(send, "is_drained", lambda state, space: False)
-    replace(receive, "may_send", lambda state, now: True)
-
-
 class Trick(NamedTuple):
     title: str
     switch_off: Callable[[], None]
@@ -75,5 +71,9 @@ TRICKS = {
     "fill": Trick("packets of one stream filled as a run", lambda: replace(send, "fill_run", lambda *_: [])),
     "trains": Trick("4 full trains at a time, not 1", lambda: replace(pump, "TURN_BYTES", 1)),
     "fewer": Trick("4 full trains at a time, not 8", lambda: replace(pump, "TURN_BYTES", 480_000)),
-    "drained": Trick("a train that has drained everything says so", drained, ("bulk", "request")),
+    "drained": Trick(
+        "a train that has drained everything says so",
+        lambda: replace(send, "is_drained", lambda state, space: False),
+        ("bulk", "request"),
+    ),
 }
