@@ -104,6 +104,7 @@ bench-all: $(VENV)/.installed-plots
 	$(BIN)/python benchmarks/floor.py --report $(REPORT)
 	$(BIN)/python benchmarks/engine.py --report $(REPORT)
 	$(BIN)/python benchmarks/stages.py --report $(REPORT)
+	$(BIN)/python benchmarks/instructions.py --report $(REPORT)
 	$(BIN)/python benchmarks/ablation.py --report $(REPORT)
 	$(BIN)/python benchmarks/compare.py --all --report $(REPORT) $(ARGS)
 	$(BIN)/python benchmarks/growth.py --long --report $(REPORT)

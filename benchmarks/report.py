@@ -25,6 +25,7 @@ PARTS = {
     "floor": "The floor",
     "engine": "The engine alone",
     "stages": "Where the time goes",
+    "instructions": "How many instructions Python executes",
     "ablation": "What each trick gains",
     "growth": "When there is more of everything",
     "paths": "A real path",

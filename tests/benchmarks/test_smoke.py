@@ -45,6 +45,18 @@ def test_stages(tmp_path: Path) -> None:
     assert "header protection" in (tmp_path / "report.md").read_text()
 
 
+def test_instructions(tmp_path: Path) -> None:
+    """The same work takes the same number of instructions, whatever else the machine does."""
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        run("benchmarks/instructions.py", "--work", "echo", "--report", str(folder))
+    one, two = (
+        json.loads((tmp_path / name / "instructions.json").read_text())["results"][0]["rows"][0]
+        for name in ("one", "two")
+    )
+    assert one["instructions"] == pytest.approx(two["instructions"], rel=0.05)
+    assert "| echo |" in (tmp_path / "one" / "report.md").read_text()
+
+
 def test_paths(tmp_path: Path) -> None:
     run("benchmarks/paths.py", "--seeds", "1", "--megabytes", "0.3", "--report", str(tmp_path))
     assert "newreno" in (tmp_path / "report.md").read_text()
