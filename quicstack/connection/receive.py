@@ -48,7 +48,7 @@ MIN_SEALED = 4 + SAMPLE_LENGTH
 """From the packet number on, a packet needs this many bytes to carry a sample (RFC 9001 §5.4.2)."""
 RESET_TOKEN = 16
 STREAM_START, DATAGRAM_START = bytes((RUN_FRAME,)), bytes((DATAGRAM_LEN,))
-RUN_STARTS = (STREAM_START, DATAGRAM_START)
+RUN_STARTS = frozenset((STREAM_START, DATAGRAM_START))
 """What the first packet of a run begins with."""
 MIN_RESET = 21
 """RFC 9000 §10.3: no stateless reset is shorter."""
@@ -89,8 +89,11 @@ def receive(state: ConnectionState, train: Train, now: float) -> None:
     if counters.packets_received != packets and not state.phase.is_over:
         lifecycle.restart_idle_timer(state, now)  # RFC 9000 §10.1
         state.eliciting_sent = False
-    for space in state.spaces[APPLICATION if was_confirmed else INITIAL :]:
-        space.acks.end_of_read(now)
+    if was_confirmed:
+        state.spaces[APPLICATION].acks.end_of_read(now)
+    else:
+        for space in state.spaces:
+            space.acks.end_of_read(now)
     if state.outbox.touched:
         state.streams.forget_finished()
     state.outbox.ring()
@@ -243,16 +246,19 @@ def _receive_train(state: ConnectionState, train: Train, now: float, counted: bo
     state.rx_dcid = data[1:cid_end]
     largest = space.acks.largest
     packets = keys.unmask_train(data, size, cid_end - 1)
-    first = _first_number(packets, cid_end, largest)
-    payloads = keys.open_run(data, packets, first, checked | 4, fixed_bit | phase.receive_bit << 2)
-    opened: list[OpenedPacket] = [
-        (number, payload, end - start + len(header))
-        for number, payload, (header, _, start, end) in zip(count(first), payloads, packets, strict=False)
-    ]
-    if payloads:
-        largest = first + len(payloads) - 1
-        newest = packets[len(payloads) - 1][0][0]
-    for header, pn_length, start, end in packets[len(payloads) :]:
+    opened: list[OpenedPacket] = []
+    if len(packets) > 1:
+        first = _first_number(packets, cid_end, largest)
+        payloads = keys.open_run(data, packets, first, checked | 4, fixed_bit | phase.receive_bit << 2)
+        opened = [
+            (number, payload, end - start + len(header))
+            for number, payload, (header, _, start, end) in zip(count(first), payloads, packets, strict=False)
+        ]
+        if payloads:
+            largest = first + len(payloads) - 1
+            newest = packets[len(payloads) - 1][0][0]
+        packets = packets[len(payloads) :]
+    for header, pn_length, start, end in packets:
         truncated = int.from_bytes(header[cid_end:], "big")
         number = largest + 1
         if truncated != number & (1 << 8 * pn_length) - 1:
@@ -289,11 +295,10 @@ def _receive_train(state: ConnectionState, train: Train, now: float, counted: bo
 def _first_number(packets: list[tuple[bytes, int, int, int]], cid_end: int, largest: int) -> int:  # hot path
     """Number of the first packet of a train if it is larger than all so far, else the one that would come next."""
     number = largest + 1
-    if packets:
-        header, pn_length, _, _ = packets[0]
-        truncated = int.from_bytes(header[cid_end:], "big")
-        if truncated != number & (1 << 8 * pn_length) - 1:
-            number = max(number, decode_packet_number(truncated, 8 * pn_length, largest))
+    header, pn_length, _, _ = packets[0]
+    truncated = int.from_bytes(header[cid_end:], "big")
+    if truncated != number & (1 << 8 * pn_length) - 1:
+        number = max(number, decode_packet_number(truncated, 8 * pn_length, largest))
     return number
 
 
@@ -302,12 +307,11 @@ def _process_all(
 ) -> None:  # hot path
     """The packets of a train in their order: runs as one, the others frame by frame. Empties the list."""
     acks = space.acks
-    is_watched = type(state.trace) is not Trace
     index, end = 0, len(opened)
     while index < end and state.phase is not Phase.DRAINING:
         number, payload, size = opened[index]
         start = payload[:1]
-        if start in RUN_STARTS and not is_watched and state.rx_path is state.path and not state.phase.is_over:
+        if start in RUN_STARTS and _may_be_run(state):
             take = take_run if start == STREAM_START else take_datagram_run
             taken = take(state, space, opened, index, now, ecn)
             if taken:
@@ -319,6 +323,11 @@ def _process_all(
             continue
         _process(state, space, number, payload, size, ecn, now)
     opened.clear()
+
+
+def _may_be_run(state: ConnectionState) -> bool:
+    """Nobody wants to see each packet by itself."""
+    return type(state.trace) is Trace and state.rx_path is state.path and not state.phase.is_over
 
 
 def _look_for_reset(state: ConnectionState, train: Train, now: float) -> None:

@@ -62,6 +62,16 @@ def _xor(a: bytes | bytearray, b: bytes) -> bytes:
     return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).to_bytes(len(a), "big")
 
 
+def _unmasked(data: bytes, start: int, pn_offset: int, mask: bytes) -> tuple[bytes, int]:
+    """The header that begins at ``start``, freed of its mask, and the length of its packet number (RFC 9001 §5.4.1)."""
+    first = data[start]
+    first ^= mask[0] & (0x0F if first & 0x80 else 0x1F)
+    pn_length = (first & 3) + 1
+    number = int.from_bytes(data[pn_offset : pn_offset + pn_length], "big")
+    number ^= int.from_bytes(mask[1 : 1 + pn_length], "big")
+    return b"%c%b%b" % (first, data[start + 1 : pn_offset], number.to_bytes(pn_length, "big")), pn_length
+
+
 def _aes_masks(key: bytes) -> Callable[[bytes], bytes]:
     """RFC 9001 §5.4.3."""
     return Cipher(algorithms.AES(key), _ECB).encryptor().update
@@ -182,10 +192,7 @@ class PacketKeys:
         """
         sample = pn_offset + _FULL_PN
         mask = self.masks(data[sample : sample + SAMPLE_LENGTH])
-        first = data[start] ^ (mask[0] & (0x0F if data[start] & 0x80 else 0x1F))
-        pn_length = (first & 3) + 1
-        number = bytes(a ^ b for a, b in zip(data[pn_offset : pn_offset + pn_length], mask[1:], strict=False))
-        return bytes((first,)) + data[start + 1 : pn_offset] + number, pn_length
+        return _unmasked(data, start, pn_offset, mask)
 
     def unmask_train(  # hot path: benchmarks/engine.py
         self, data: bytes, segment_size: int, cid_length: int
@@ -202,15 +209,18 @@ class PacketKeys:
         if not count or segment_size < sample + SAMPLE_LENGTH:
             return []
         if count == 1:
-            masks = self.masks(data[sample : sample + SAMPLE_LENGTH])
-            return [self._unmasked(data, 0, segment_size, data[0] ^ (masks[0] & 0x1F), masks[1:5], 1 + cid_length)]
+            header, pn_length = _unmasked(data, 0, 1 + cid_length, self.masks(data[sample : sample + SAMPLE_LENGTH]))
+            return [(header, pn_length, 1 + cid_length + pn_length, min(segment_size, total))]
         masks = self.masks(b"".join([data[i + sample : i + sample + SAMPLE_LENGTH] for i in starts]))
         firsts = _xor(data[::segment_size][:count], masks[::16].translate(_SHORT_HEADER_BITS))
         pn_length = (firsts[0] & 3) + 1
         length = 1 + cid_length + pn_length
         if firsts.translate(_PN_LENGTH_BITS) != bytes((firsts[0] & 3,)) * count:
-            return [self._unmasked(data, i, segment_size, first, masks[16 * n + 1 : 16 * n + 5], 1 + cid_length)
-                    for n, (i, first) in enumerate(zip(starts, firsts, strict=True))]  # fmt: skip
+            unlike = [_unmasked(data, i, i + 1 + cid_length, masks[16 * n :]) for n, i in enumerate(starts)]
+            return [
+                (header, pn_length, i + 1 + cid_length + pn_length, min(i + segment_size, total))
+                for i, (header, pn_length) in zip(starts, unlike, strict=True)
+            ]
         headers = bytearray(data[:length] * count)
         headers[::length] = firsts
         for column in range(pn_length):
@@ -224,18 +234,6 @@ class PacketKeys:
         if out[-1][3] > total:
             out[-1] = (*out[-1][:3], total)
         return out
-
-    @staticmethod
-    def _unmasked(
-        data: bytes, start: int, size: int, first: int, mask: bytes, pn_offset: int
-    ) -> tuple[bytes, int, int, int]:
-        pn_length = (first & 3) + 1
-        offset = start + pn_offset
-        body = offset + pn_length
-        number = int.from_bytes(data[offset:body], "big") ^ int.from_bytes(mask[:pn_length], "big")
-        header = b"%c%b%b" % (first, data[start + 1 : offset], number.to_bytes(pn_length, "big"))
-        end = start + size
-        return header, pn_length, body, end if end < len(data) else len(data)
 
     def open_run(  # hot path: benchmarks/engine.py
         self, data: bytes, packets: list[tuple[bytes, int, int, int]], number: int, checked: int, expected: int
