@@ -100,7 +100,7 @@ WORLD_MODULES: dict[str, set[str]] = {
 LADDER: tuple[set[str], ...] = (
     {"state"},
     {"ack_frequency", "first_byte", "setup", "lifecycle", "paths", "statistics"},
-    {"retransmission", "key_update", "versions"},
+    {"retransmission", "key_update", "stateless_reset", "versions"},
     {"early_data"},
     {"runs"},
     {"datagrams"},

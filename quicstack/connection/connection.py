@@ -15,6 +15,7 @@ from quicstack.connection import (
     paths,
     receive,
     send,
+    stateless_reset,
     statistics,
     timers,
 )
@@ -105,7 +106,7 @@ class Connection:
 
     def receive_reset(self, train: Train, now: float) -> None:
         """A datagram that belongs to no connection, but ends in a token that the peer gave this one (§10.3.1)."""
-        receive.on_stateless_reset(self._state, train, now)
+        stateless_reset.on_stateless_reset(self._state, train, now)
 
     def abandon(self, now: float) -> None:
         """Over at once, in silence and without a trace on the wire."""

@@ -5,10 +5,18 @@ Packets that cannot be opened are dropped and traced, never fatal; a :class:`Tra
 
 from __future__ import annotations
 
-import hmac
 from itertools import count
 
-from quicstack.connection import early_data, handshake, key_update, lifecycle, paths, unprotected, versions
+from quicstack.connection import (
+    early_data,
+    handshake,
+    key_update,
+    lifecycle,
+    paths,
+    stateless_reset,
+    unprotected,
+    versions,
+)
 from quicstack.connection.datagrams import take_datagram_run
 from quicstack.connection.frames import FLAGS, HANDLERS, IS_ELICITING, IS_NO_PROBE, ack_frequency, unknown_frame
 from quicstack.connection.runs import RUN_FRAME, OpenedPacket, take_run
@@ -39,19 +47,16 @@ from quicstack.wire.packet import (
 from quicstack.wire.packet_number import decode_packet_number
 from quicstack.wire.version import NEGOTIATION, VERSIONS, PacketType
 
-__all__ = ["on_stateless_reset", "receive"]
+__all__ = ["receive"]
 
 LEVELS = {PacketType.INITIAL: INITIAL, PacketType.ZERO_RTT: EARLY, PacketType.HANDSHAKE: HANDSHAKE}
 RESERVED_BITS = 0x18
 """Of a short header (RFC 9000 §17.3)."""
 MIN_SEALED = 4 + SAMPLE_LENGTH
 """From the packet number on, a packet needs this many bytes to carry a sample (RFC 9001 §5.4.2)."""
-RESET_TOKEN = 16
 STREAM_START, DATAGRAM_START = bytes((RUN_FRAME,)), bytes((DATAGRAM_LEN,))
 RUN_STARTS = frozenset((STREAM_START, DATAGRAM_START))
 """What the first packet of a run begins with."""
-MIN_RESET = 21
-"""RFC 9000 §10.3: no stateless reset is shorter."""
 
 
 def receive(state: ConnectionState, train: Train, now: float) -> None:
@@ -85,7 +90,7 @@ def receive(state: ConnectionState, train: Train, now: float) -> None:
         lifecycle.internal_error(state, now, error)
     state.rx_path = None
     if counters.packets_received - packets < counters.datagrams_received - datagrams:
-        _look_for_reset(state, train, now)
+        stateless_reset.look_for_reset(state, train, now)
     if counters.packets_received != packets and not state.phase.is_over:
         lifecycle.restart_idle_timer(state, now)  # RFC 9000 §10.1
         state.eliciting_sent = False
@@ -328,30 +333,6 @@ def _process_all(
 def _may_be_run(state: ConnectionState) -> bool:
     """Nobody wants to see each packet by itself."""
     return type(state.trace) is Trace and state.rx_path is state.path and not state.phase.is_over
-
-
-def _look_for_reset(state: ConnectionState, train: Train, now: float) -> None:
-    """§10.3.1: not every datagram held a good packet, so one may be a reset, whatever else it looks like: with a long
-    header, too short for a packet, or with a packet number that was seen before."""
-    if any(_is_reset(state, datagram, train.path) for datagram in train.datagrams()):
-        lifecycle.drain(state, now, _lost_by_the_peer())
-
-
-def _is_reset(state: ConnectionState, datagram: bytes, path: Path) -> bool:
-    """§10.3.1: the end of the whole datagram counts, the comparison leaks nothing, and it comes from the peer."""
-    if len(datagram) < MIN_RESET or path.remote != state.path.address.remote:
-        return False
-    return any(hmac.compare_digest(datagram[-RESET_TOKEN:], token) for token in state.peer_cids.reset_tokens)
-
-
-def _lost_by_the_peer() -> ConnectionClosed:
-    return ConnectionClosed(0, "the peer has lost the connection (stateless reset)", by_peer=True)
-
-
-def on_stateless_reset(state: ConnectionState, train: Train, now: float) -> None:
-    """A datagram under a connection ID that is not ours, recognised by its token, whatever its first bytes say."""
-    if _is_reset(state, train.data, train.path):
-        lifecycle.drain(state, now, _lost_by_the_peer())
 
 
 # -- one packet --------------------------------------------------------------------------------------------------------
