@@ -288,10 +288,7 @@ class Endpoint:
         bell = self._bell
         while bell:
             connection = bell.popleft()
-            connection.rest()
-            if connection not in self._connections:
-                continue
-            train = connection.next_train(now)
+            train = connection.next_train(now) if connection in self._connections else None
             if train is not None:
                 if not connection.ring():
                     self._after(connection)
@@ -347,16 +344,17 @@ class Endpoint:
 
     def _after(self, connection: Connection) -> None:
         """A connection was touched: bring the ready list and the routing tables up to date."""
-        if connection.has_ready:
-            self._ready[connection] = None
-            if connection.handshake_complete:
-                self._handshakes.pop(connection, None)
-        if connection.has_new_cids:
-            self._route(connection)
-        if connection.terminated:
-            self._forget(connection)
-        else:
-            self._deadlines.touch(connection)
+        if connection.has_news:
+            if connection.has_ready:
+                self._ready[connection] = None
+                if self._handshakes and connection.handshake_complete:
+                    self._handshakes.pop(connection, None)
+            if connection.has_new_cids:
+                self._route(connection)
+            if connection.terminated:
+                self._forget(connection)
+                return
+        self._deadlines.touch(connection)
 
     def _route(self, connection: Connection) -> None:
         added, removed = connection.take_cid_changes()

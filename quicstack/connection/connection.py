@@ -87,7 +87,8 @@ class Connection:
             lifecycle.internal_error(self._state, now, error)
 
     def next_train(self, now: float) -> Train | None:
-        """The next datagrams to send, or None."""
+        """The next datagrams to send, or None. Whoever has something after that rings for itself again."""
+        self._state.outbox.rung = False
         try:
             return send.next_train(self._state, now)
         except Exception as error:
@@ -159,9 +160,20 @@ class Connection:
         outbox = self._state.outbox
         return bool(outbox.ready) or outbox.datagrams or outbox.streams_allowed or outbox.state_changed
 
-    def rest(self) -> None:
-        """The endpoint has heard the bell and is about to serve this connection."""
-        self._state.outbox.rung = False
+    @property
+    def has_news(self) -> bool:
+        """One of ``has_ready``, ``has_new_cids`` and ``terminated``, or the connection is about to end."""
+        state = self._state
+        outbox = state.outbox
+        return bool(
+            outbox.ready
+            or outbox.datagrams
+            or outbox.state_changed
+            or outbox.streams_allowed
+            or state.local_cids.have_changed
+            or state.peer_cids.tokens_changed
+            or state.phase.is_over
+        )
 
     def ring(self) -> bool:
         """Ask to be served again. False if there is nothing to ask for, as far as the last train can tell."""

@@ -42,23 +42,23 @@ def next_train(state: ConnectionState, now: float) -> Train | None:
     if state.spaces[APPLICATION].next_packet_number >= LAST_NUMBER:
         _out_of_numbers(state, now)
         return None
-    state.outbox.now = now
-    state.outbox.drained = False
-    state.outbox.smoothed_rtt = state.recovery.rtt.smoothed_rtt
-    if state.phase is Phase.CLOSING:
-        return _close_datagram(state, now)
-    if lifecycle.is_over(state):
-        return None
-    if state.outbox.touched:
+    outbox = state.outbox
+    outbox.now = now
+    outbox.drained = False
+    outbox.smoothed_rtt = state.recovery.rtt.smoothed_rtt
+    if state.phase.is_over:
+        return _close_datagram(state, now) if state.phase is Phase.CLOSING else None
+    if outbox.touched:
         state.streams.forget_finished()
     for path in state.other_paths:
         if path.responses or (path.challenge is not None and path.challenge_deadline is None):
             train = _probe_datagram(state, path, now)
             if train is not None:
                 return train
-    if state.spaces[0].seal_keys is not None or state.spaces[1].seal_keys is not None:
+    initial, handshake_space, application = state.spaces
+    if initial.seal_keys is not None or handshake_space.seal_keys is not None:
         return _handshake_datagram(state, now)
-    if state.spaces[APPLICATION].seal_keys is not None:
+    if application.seal_keys is not None:
         return _one_rtt_train(state, now)
     return None
 
@@ -182,19 +182,22 @@ def _short_prefix(state: ConnectionState, path: PathState, dcid: bytes, pn_lengt
 def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot path
     """As many full packets as window, pacer and path allow, and at most one shorter packet at their end."""
     path = state.path
-    if path.validated and state.handshake_confirmed and (larger := path.mtu.next_probe(now)):
+    if path.mtu.enabled and state.handshake_confirmed and path.validated and (larger := path.mtu.next_probe(now)):
         train = _mtu_probe(state, path, larger, now)
         if train is not None:
             return train
     size = state.max_datagram_size
-    budget = path.budget()
     recovery = state.recovery
     probe = state.probes > 0
-    allowance = recovery.send_allowance(now, probe=probe)
-    packets = min(allowance // size, MAX_TRAIN_PACKETS)
-    if budget < packets * size:
-        packets = max(1, budget // size)  # §8.2.1: the first challenge may have to be a small packet
-    recovery.at_anti_amplification_limit = budget < size
+    packets = recovery.send_allowance(now, probe=probe) // size
+    if packets > MAX_TRAIN_PACKETS:
+        packets = MAX_TRAIN_PACKETS
+    recovery.at_anti_amplification_limit = False
+    if not path.validated:
+        budget = path.budget()
+        recovery.at_anti_amplification_limit = budget < size
+        packets = min(packets, max(1, budget // size))  # §8.2.1: the first challenge may have to be a small packet
+        size = min(size, budget)
     if not packets and path.challenge is not None and path.challenge_deadline is None:
         # What fills the window may be lost on the path before, and without this proof it cannot be sent again.
         return _probe_datagram(state, path, now)
@@ -211,7 +214,7 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
     dcid = state.peer_cids.current.cid
     pn_length = packet_number_length(number + packets, space.largest_acked)
     overhead = 1 + len(dcid) + pn_length + AEAD_TAG_LENGTH
-    capacity = min(size, budget) - overhead
+    capacity = size - overhead
     if capacity < MIN_ROOM:
         return None
     ecn = recovery.ecn.mark() if state.configuration.ecn else 0
@@ -238,16 +241,17 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
         packets -= 1
         if probe and state.probes:
             state.probes -= 1
-        more: list[bytes] = []
+        more: list[bytes] | None = None
         if packets > 1 and len(payload) == capacity:
             more = fill_run(state, space, number, capacity, overhead, packets, now, ecn)
-        if len(payloads) == 1 and packets > 0 and elicits and datagrams_fill(state, len(payload)):
+        if state.datagrams_out.size and len(payloads) == 1 and elicits and datagrams_fill(state, len(payload)):
             capacity = len(payload)  # a train has packets of one size, whatever that is, and a shorter one at its end
             only_datagrams = True
             more = fill_datagram_run(state, space, number, capacity, overhead, packets, now, ecn)
-        payloads += more
-        number += len(more)
-        packets -= len(more)
+        if more:
+            payloads += more
+            number += len(more)
+            packets -= len(more)
         space.next_packet_number = number
         if packets <= 0 or len(payload) < capacity:
             recovery.app_limited = packets > 0
