@@ -33,7 +33,7 @@ from quicstack.connection.state import (
 from quicstack.errors import ConnectionClosed, TransportError, TransportErrorCode
 from quicstack.observe.trace import Trace
 from quicstack.train import Path, Train
-from quicstack.transport.packet_protection import SAMPLE_LENGTH, InvalidTag
+from quicstack.transport.packet_protection import SAMPLE_LENGTH, BarePacket, InvalidTag
 from quicstack.transport.packet_space import MAX_WAITING, MAX_WAITING_BYTES, PacketSpace, WaitingPacket
 from quicstack.wire.frame import ACK_FREQUENCY, DATAGRAM_LEN, read_frame_type
 from quicstack.wire.packet import (
@@ -50,7 +50,7 @@ from quicstack.wire.version import NEGOTIATION, VERSIONS, PacketType
 __all__ = ["receive"]
 
 LEVELS = {PacketType.INITIAL: INITIAL, PacketType.ZERO_RTT: EARLY, PacketType.HANDSHAKE: HANDSHAKE}
-RESERVED_BITS = 0x18
+RESERVED_BITS, KEY_PHASE = 0x18, 0x04
 """Of a short header (RFC 9000 §17.3)."""
 MIN_SEALED = 4 + SAMPLE_LENGTH
 """From the packet number on, a packet needs this many bytes to carry a sample (RFC 9001 §5.4.2)."""
@@ -243,75 +243,85 @@ def _receive_train(state: ConnectionState, train: Train, now: float, counted: bo
         for datagram in train.datagrams():
             _keep_waiting(state, space, "1RTT", datagram, train.path, train.ecn, now)
         return
-    phase = state.key_phase
-    fixed_bit = 0 if state.local_parameters.grease_quic_bit else FIXED_BIT
-    checked = RESERVED_BITS | fixed_bit
-    newest = -1  # first byte of the packet with the largest number
     cid_end = 1 + state.local_cids.length
     state.rx_dcid = data[1:cid_end]
-    largest = space.acks.largest
+    if len(data) <= size:
+        if len(data) >= cid_end + MIN_SEALED:
+            header, pn_length = keys.unmask(data, 0, cid_end)
+            _receive_packet(state, space, header, data[cid_end + pn_length :], pn_length, train.ecn, now)
+        return
     packets = keys.unmask_train(data, size, cid_end - 1)
-    opened: list[OpenedPacket] = []
-    if len(packets) > 1:
-        first = _first_number(packets, cid_end, largest)
-        payloads = keys.open_run(data, packets, first, checked | 4, fixed_bit | phase.receive_bit << 2)
-        opened = [
-            (number, payload, end - start + len(header))
-            for number, payload, (header, _, start, end) in zip(count(first), payloads, packets, strict=False)
-        ]
-        if payloads:
-            largest = first + len(payloads) - 1
-            newest = packets[len(payloads) - 1][0][0]
-        packets = packets[len(payloads) :]
-    for header, pn_length, start, end in packets:
-        truncated = int.from_bytes(header[cid_end:], "big")
-        number = largest + 1
-        if truncated != number & (1 << 8 * pn_length) - 1:
-            number = decode_packet_number(truncated, 8 * pn_length, largest)
-            if space.acks.is_duplicate(number):
-                state.counters.packets_duplicate += 1
-                continue
-        try:
-            if header[0] >> 2 & 1 == phase.receive_bit:
-                payload = keys.open(header, number, data[start:end])
-            else:
-                _process_all(state, space, opened, train.ecn, now)
-                payload = key_update.open_other_phase(state, header, number, data[start:end], now)
-                keys = space.open_keys or keys
-        except InvalidTag:
-            _process_all(state, space, opened, train.ecn, now)
-            key_update.count_failure(state)
-            _drop(state, "1RTT", end - start + len(header), "decryption_failure")
-            continue
-        if header[0] & checked != fixed_bit:
-            _process_all(state, space, opened, train.ecn, now)
-            if ~header[0] & fixed_bit:
-                _drop(state, "1RTT", end - start, "header_parse_error")  # §17.3.1: without the fixed bit
-                continue
-            raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, "reserved header bits are set")  # §17.3.1
-        opened.append((number, payload, end - start + cid_end + pn_length))
-        if number > largest:
-            largest, newest = number, header[0]
-    _process_all(state, space, opened, train.ecn, now)
-    if newest >= 0 and largest == space.acks.largest and state.rx_path is not None:
-        state.rx_path.spin.on_packet(largest, newest, state.is_client)
+    while packets and state.phase is not Phase.DRAINING:
+        opened = _open_run(state, space, data, packets)
+        if opened:
+            last = opened[-1][0], packets[len(opened) - 1][0][0]
+            packets = packets[len(opened) :]
+            _process_run(state, space, opened, train.ecn, now)
+            if state.rx_path is not None:
+                state.rx_path.spin.on_packet(*last, state.is_client)
+        else:  # out of order, of another key phase, damaged
+            header, pn_length, start, end = packets.pop(0)
+            _receive_packet(state, space, header, data[start:end], pn_length, train.ecn, now)
 
 
-def _first_number(packets: list[tuple[bytes, int, int, int]], cid_end: int, largest: int) -> int:  # hot path
-    """Number of the first packet of a train if it is larger than all so far, else the one that would come next."""
+def _receive_packet(
+    state: ConnectionState, space: PacketSpace, header: bytes, body: bytes, pn_length: int, ecn: int, now: float
+) -> None:  # hot path
+    """One 1-RTT packet whose header is bare."""
+    largest = space.acks.largest
     number = largest + 1
+    truncated = int.from_bytes(header[-pn_length:], "big")
+    if truncated != number & (1 << 8 * pn_length) - 1:
+        number = decode_packet_number(truncated, 8 * pn_length, largest)
+        if space.acks.is_duplicate(number):
+            state.counters.packets_duplicate += 1
+            return
+    keys, first, size = space.open_keys, header[0], len(header) + len(body)
+    assert keys is not None
+    try:
+        if first >> 2 & 1 == state.key_phase.receive_bit:
+            payload = keys.open(header, number, body)
+        else:
+            payload = key_update.open_other_phase(state, header, number, body, now)
+    except InvalidTag:
+        key_update.count_failure(state)
+        _drop(state, "1RTT", size, "decryption_failure")
+        return
+    fixed_bit = 0 if state.local_parameters.grease_quic_bit else FIXED_BIT
+    if first & (RESERVED_BITS | fixed_bit) != fixed_bit:
+        if ~first & fixed_bit:
+            _drop(state, "1RTT", size, "header_parse_error")  # §17.3.1: without the fixed bit
+            return
+        raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, "reserved header bits are set")  # §17.3.1
+    _process(state, space, number, payload, size, ecn, now)
+    if number > largest and state.rx_path is not None:
+        state.rx_path.spin.on_packet(number, first, state.is_client)
+
+
+def _open_run(
+    state: ConnectionState, space: PacketSpace, data: bytes, packets: list[BarePacket]
+) -> list[OpenedPacket]:  # hot path
+    """The first of these packets, as long as their numbers go on without a gap above all that came, opened."""
+    keys, largest = space.open_keys, space.acks.largest
+    assert keys is not None
     header, pn_length, _, _ = packets[0]
-    truncated = int.from_bytes(header[cid_end:], "big")
+    number = largest + 1
+    truncated = int.from_bytes(header[-pn_length:], "big")
     if truncated != number & (1 << 8 * pn_length) - 1:
         number = max(number, decode_packet_number(truncated, 8 * pn_length, largest))
-    return number
+    fixed_bit = 0 if state.local_parameters.grease_quic_bit else FIXED_BIT
+    checked, expected = RESERVED_BITS | fixed_bit | KEY_PHASE, fixed_bit | state.key_phase.receive_bit << 2
+    payloads = keys.open_run(data, packets, number, checked, expected)
+    return [
+        (number, payload, end - start + len(header))
+        for number, payload, (header, _, start, end) in zip(count(number), payloads, packets, strict=False)
+    ]
 
 
-def _process_all(
+def _process_run(
     state: ConnectionState, space: PacketSpace, opened: list[OpenedPacket], ecn: int, now: float
 ) -> None:  # hot path
-    """The packets of a train in their order: runs as one, the others frame by frame. Empties the list."""
-    acks = space.acks
+    """Packets in the order of their numbers: what belongs together as one, the others frame by frame."""
     index, end = 0, len(opened)
     while index < end and state.phase is not Phase.DRAINING:
         number, payload, size = opened[index]
@@ -323,11 +333,7 @@ def _process_all(
                 index += taken
                 continue
         index += 1
-        if number <= acks.largest and acks.is_duplicate(number):  # twice in the same train
-            state.counters.packets_duplicate += 1
-            continue
         _process(state, space, number, payload, size, ecn, now)
-    opened.clear()
 
 
 def _may_be_run(state: ConnectionState) -> bool:

@@ -26,6 +26,7 @@ from quicstack.wire.version import Version
 __all__ = [
     "AEAD_TAG_LENGTH",
     "SAMPLE_LENGTH",
+    "BarePacket",
     "InvalidTag",
     "PacketKeys",
     "initial_secrets",
@@ -35,6 +36,9 @@ __all__ = [
 AEAD_TAG_LENGTH = 16
 SAMPLE_LENGTH = 16
 _FULL_PN = 4  # RFC 9001 §5.4.2: the sample starts as if the packet number took four bytes
+
+BarePacket = tuple[bytes, int, int, int]
+"""A packet of a train: its header without protection, the length of its packet number, start and end of its body."""
 
 _SHORT_HEADER_BITS = bytes(byte & 0x1F for byte in range(256))
 _PN_LENGTH_BITS = bytes(byte & 3 for byte in range(256))
@@ -196,8 +200,8 @@ class PacketKeys:
 
     def unmask_train(  # hot path: benchmarks/engine.py
         self, data: bytes, segment_size: int, cid_length: int
-    ) -> list[tuple[bytes, int, int, int]]:
-        """For each 1-RTT packet of a train: bare header, length of its packet number, start and end of its body.
+    ) -> list[BarePacket]:
+        """The 1-RTT packets of a train with bare headers.
 
         Segments too short to carry a sample are left out (RFC 9001 §5.4.2: they are discarded). This works on columns,
         as ``seal_train``; packets whose numbers are not equally long (few senders do that in one train) go one by one.
@@ -236,7 +240,7 @@ class PacketKeys:
         return out
 
     def open_run(  # hot path: benchmarks/engine.py
-        self, data: bytes, packets: list[tuple[bytes, int, int, int]], number: int, checked: int, expected: int
+        self, data: bytes, packets: list[BarePacket], number: int, checked: int, expected: int
     ) -> list[bytes]:
         """Payloads of the first of ``packets`` (as ``unmask_train`` gives them), while their numbers go on from
         ``number`` and ``checked`` bits of their first bytes are ``expected``. What stops the run is for :meth:`open`.
