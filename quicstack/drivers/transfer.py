@@ -15,10 +15,10 @@ def take(stream: Stream, n: int, closed: QuicstackError | None) -> bytes | None:
     """
     receive = stream.receive
     if receive is not None:
-        if closed is None and n and receive.is_waiting:
-            return None
         if receive.stop_code is not None:
             raise StreamError(f"stream {stream.id} was told to stop; there is nothing to read", stream_id=stream.id)
+        if closed is None and n and receive.is_waiting:
+            return None
     data = stream.read(n)
     if data:
         return data

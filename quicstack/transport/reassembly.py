@@ -11,6 +11,10 @@ _SMALL, _JOINED = 64, 1024
 """Chunks below the first size are joined to chunks below the second."""
 
 
+_NOTHING, _NOWHERE = bytearray(), RangeSet()
+"""What lies behind gaps in all streams without gaps. Nothing is ever put in here."""
+
+
 class Reassembly:
     """Contiguous bytes wait in ``chunks`` to be read; the rest lies in one sparse buffer behind them.
 
@@ -26,8 +30,8 @@ class Reassembly:
         self.end = 0
         """Offset up to which everything has been received."""
         self.readable = 0
-        self._sparse = bytearray()  # from offset ``end`` on
-        self._ranges = RangeSet()
+        self._sparse = _NOTHING  # from offset ``end`` on
+        self._ranges = _NOWHERE
 
     @property
     def gaps(self) -> int:
@@ -79,6 +83,8 @@ class Reassembly:
             chunks.append(data)
 
     def _store(self, offset: int, data: bytes, stop: int) -> None:
+        if self._ranges is _NOWHERE:
+            self._sparse, self._ranges = bytearray(), RangeSet()
         sparse, base = self._sparse, self.end
         if stop - base > len(sparse):
             sparse.extend(bytes(stop - base - len(sparse)))
@@ -107,9 +113,8 @@ class Reassembly:
             self._head = 0
             self.readable -= excess
             self.end -= excess
-            self._sparse.clear()
-            self._ranges = RangeSet()
-        else:
+            self._sparse, self._ranges = _NOTHING, _NOWHERE
+        elif self._sparse:
             self._ranges.subtract(max(offset, self.end), MAX_OFFSET)
             del self._sparse[max(0, offset - self.end) :]
 
@@ -125,6 +130,12 @@ class Reassembly:
             data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
             chunks.clear()
             self.readable = 0
+            return data
+        head = self._head
+        data = chunks[0][head : head + limit]
+        if head + limit < len(chunks[0]):  # a small piece of what came at once
+            self._head = head + limit
+            self.readable -= limit
             return data
         data = self.peek(limit)
         self.readable -= limit
@@ -144,8 +155,10 @@ class Reassembly:
         """The same bytes, left in place."""
         if limit < 0 or limit > self.readable:
             limit = self.readable
-        parts = []
         head = self._head
+        if len(self._chunks) == 1:
+            return self._chunks[0][head : head + limit]
+        parts = []
         for chunk in self._chunks:
             if limit <= 0:
                 break
@@ -160,5 +173,4 @@ class Reassembly:
         self._chunks.clear()
         self._head = 0
         self.readable = 0
-        self._sparse = bytearray()
-        self._ranges = RangeSet()
+        self._sparse, self._ranges = _NOTHING, _NOWHERE

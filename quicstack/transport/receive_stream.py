@@ -11,6 +11,7 @@ from quicstack.wire import frame
 
 __all__ = ["ReceiveStream"]
 
+_RECV = ReceiveState.RECV
 MAX_GAPS = 4096
 """Pieces of a stream behind gaps: more than every second packet of the largest window lost."""
 
@@ -55,7 +56,7 @@ class ReceiveStream:
             if self.final_size is not None:
                 self._check_final_size(stop, False, frame_type)
             self._use_credit(stop - window.received, frame_type)
-        if self.state is ReceiveState.RECV and not fin and self.stop_code is None:
+        if self.state is _RECV and not fin and self.stop_code is None:
             return self.data.add(offset, data) or self._check_gaps(frame_type)
         self._check_final_size(stop, fin, frame_type)
         if self.state > ReceiveState.DATA_RECVD or self.stop_code is not None:
@@ -77,7 +78,7 @@ class ReceiveStream:
     @property
     def is_waiting(self) -> bool:
         """In the Recv state with nothing to read: there is nothing else to say."""
-        return self.state is ReceiveState.RECV and not self.data.readable and self.stop_code is None
+        return self.state is _RECV and not self.data.readable and self.stop_code is None
 
     def continues_at(self, offset: int) -> bool:
         """In the Recv state, all before ``offset`` is here and nothing after it: ``receive_run`` may follow."""
@@ -164,12 +165,13 @@ class ReceiveStream:
         self._discard()
 
     def _advance(self) -> None:
-        if self.reliable_size is not None and self.state is ReceiveState.SIZE_KNOWN and self.stop_code is None:
-            if self.data.end >= self.reliable_size and not self.data.readable:
-                self._show_reset()
-            return
-        if self.state is ReceiveState.SIZE_KNOWN and self.data.end == self.final_size:
-            self.state = ReceiveState.DATA_RECVD
+        if self.state is ReceiveState.SIZE_KNOWN:
+            if self.reliable_size is not None and self.stop_code is None:
+                if self.data.end >= self.reliable_size and not self.data.readable:
+                    self._show_reset()
+                return
+            if self.data.end == self.final_size:
+                self.state = ReceiveState.DATA_RECVD
         if self.state is ReceiveState.DATA_RECVD and not self.data.readable:
             self.state = ReceiveState.DATA_READ
         if self.stop_code is not None and self.final_size is not None and self.state < ReceiveState.DATA_READ:
@@ -188,7 +190,7 @@ class ReceiveStream:
         data = self.data.read(limit)
         if data:
             self._consume(len(data))
-        if self.final_size is not None:
+        if self.final_size is not None and not self.data.readable:
             self._advance()
         return data
 
@@ -211,7 +213,9 @@ class ReceiveStream:
     # -- credit --------------------------------------------------------------------------------------------------
 
     def _consume(self, amount: int) -> None:
-        if self.window.consume(amount) and self.final_size is None and self.stop_code is None:
+        if self.final_size is not None or self.stop_code is not None:
+            self.window.consumed += amount  # the peer needs no more credit here
+        elif self.window.consume(amount):
             if self._max_stream_data is None:
                 self._max_stream_data = SentValue(self._write_max_stream_data)
             self._outbox.push(self._max_stream_data)

@@ -135,7 +135,7 @@ class Stream:
 
     def read(self, limit: int = -1) -> bytes:
         """Up to ``limit`` bytes (all with -1), b"" when there are none now. Raises StreamReset after a reset."""
-        receive = self._receiving()
+        receive = self.receive or self._receiving()
         before = receive.state
         data = receive.read(limit)
         if receive.state is not before and receive.state in RECEIVE_TERMINAL:
