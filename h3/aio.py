@@ -71,17 +71,12 @@ class AsyncExchange:
 
     async def read(self, n: int = -1) -> bytes:
         """At least one byte of content, b"" at its end."""
-        if n == 0:
-            return b""
-        data = b""
-
-        def arrived() -> bool:
-            nonlocal data
-            data = data or self.exchange.read_body(n)
-            return bool(data) or self.exchange.at_end
-
-        await self.wait_for(arrived)
-        self._session.flush()
+        exchange = self.exchange
+        while not (data := exchange.read_body(n)) and n and not exchange.at_end:
+            self.check()
+            await self._changed.wait()
+        if exchange.stream.is_heard:
+            self._session.flush()  # credit, or what reading has brought to light
         return data
 
     async def read_all(self, limit: int | None = None) -> bytes:
@@ -96,9 +91,14 @@ class AsyncExchange:
             chunks.append(chunk)
         return b"".join(chunks)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while chunk := await self.read():
-            yield chunk
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await self.read()
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
 
     async def write(self, data: bytes, *, end_stream: bool = False) -> None:
         """Send content; returns when all of it is in the send buffer. A peer that wants no more ends it quietly."""

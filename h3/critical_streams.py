@@ -185,5 +185,6 @@ class CriticalStreams:
         self.flush_decoder()
 
     def flush_decoder(self) -> None:
-        """Send acknowledgments and cancellations."""
-        self.write(StreamType.QPACK_DECODER, self.decoder.take_output())
+        """Send acknowledgments and cancellations, if there are any."""
+        if self.decoder.has_output:
+            self.write(StreamType.QPACK_DECODER, self.decoder.take_output())

@@ -40,6 +40,9 @@ class FrameType:
     PRIORITY_UPDATE_PUSH = 0xF0701
 
 
+_TWO_INTEGERS = 16
+"""Bytes that two variable-length integers take at most (RFC 9000 §16)."""
+
 RESERVED_FRAME_TYPES = frozenset({0x02, 0x06, 0x08, 0x09})
 """HTTP/2 frames without a counterpart: receiving one is H3_FRAME_UNEXPECTED (RFC 9114 §7.2.8)."""
 
@@ -84,6 +87,7 @@ class Readable(Protocol):
     """What a :class:`VarintReader` needs of a stream."""
 
     def read(self, n: int = -1) -> bytes: ...
+    def peek(self, limit: int = -1) -> bytes: ...
 
 
 class VarintReader:
@@ -102,6 +106,21 @@ class VarintReader:
     def is_mid_integer(self) -> bool:
         """True when an integer has begun and not ended."""
         return bool(self._partial)
+
+    def next_two(self) -> tuple[int, int] | None:
+        """Two integers that are both here already, as nearly always. None, and nothing taken, when they are not."""
+        if self._partial:
+            return None
+        data = self._stream.peek(_TWO_INTEGERS)
+        if len(data) < 2:
+            return None
+        try:
+            first, end = read_varint(data, 0)
+            second, end = read_varint(data, end)
+        except Truncated:
+            return None
+        self._stream.read(end)
+        return first, second
 
     def next(self) -> int | None:
         """The next integer, or None until more bytes arrive."""

@@ -82,7 +82,7 @@ class MessageReader:
         self._is_first = True
         self._type: int | None = None
         self._length: int | None = None  # of the frame's payload still to come; None inside a frame header
-        self._payload = bytearray()
+        self._payload = b""  # of a HEADERS frame that comes in pieces
         self._body_left = 0
         self._idle_frames = 0
         self._ignored_bytes = 0
@@ -140,16 +140,19 @@ class MessageReader:
 
     def _read_frame_header(self) -> bool:
         """RFC 9114 §7.1. False when there is nothing more to do now."""
-        if self._type is None:
-            frame_type = self._varints.next()
-            if frame_type is None:
+        value: int | None
+        if self._type is None and (header := self._varints.next_two()) is not None:
+            self._type, value = header
+            self._check_type(self._type)
+        else:  # it comes in pieces
+            if self._type is None:
+                self._type = self._varints.next()
+                if self._type is None:
+                    return False
+                self._check_type(self._type)
+            value = self._varints.next()
+            if value is None:
                 return False
-            self._check_type(frame_type)
-            self._is_first = False
-            self._type = frame_type
-        value = self._varints.next()
-        if value is None:
-            return False
         if self._type == FrameType.WT_STREAM and self._webtransport:
             self.webtransport_session = value  # no length follows: the rest of the stream is the session's
             return False
@@ -175,6 +178,7 @@ class MessageReader:
             is_unexpected = frame_type in _CONTROL_STREAM_FRAMES
         if is_unexpected:
             raise H3ConnectionError(H3ErrorCode.H3_FRAME_UNEXPECTED, f"frame {frame_type:#x} on a request stream")
+        self._is_first = False
 
     def _begin_frame(self, frame_type: int, length: int) -> None:
         if frame_type == FrameType.DATA:
@@ -184,7 +188,8 @@ class MessageReader:
                 self.content_length_left -= length
                 if self.content_length_left < 0:
                     raise malformed("more content than content-length says")
-            self._count_idle(0 if length else 1, 0)
+            if not length:
+                self._count_idle(1, 0)
             return
         if frame_type == FrameType.HEADERS:
             limit = self._settings.max_field_section_size
@@ -209,14 +214,13 @@ class MessageReader:
         assert self._length is not None
         chunk = self._stream.read(self._length) if self._length else b""
         self._length -= len(chunk)
-        if self._type == FrameType.HEADERS:
+        if self._type == FrameType.HEADERS and (self._length or self._payload):
             self._payload += chunk
         if self._length:
             return False
         frame_type, self._type, self._length = self._type, None, None
         if frame_type == FrameType.HEADERS:
-            section = bytes(self._payload)
-            self._payload.clear()
+            section, self._payload = self._payload or chunk, b""
             fields = self._decode(self._stream.id, section)
             if fields is None:
                 self.is_blocked = True

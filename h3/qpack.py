@@ -7,6 +7,8 @@ is handed on only when it is there completely and short enough (§4.3).
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pylsqpack
 
 from .budget import Budget
@@ -105,7 +107,7 @@ def count_field_lines(section: bytes, limit: int) -> int:
 
 def field_section_size(fields: Fields) -> int:
     """The uncompressed size that SETTINGS_MAX_FIELD_SECTION_SIZE limits (RFC 9114 §4.2.2)."""
-    return sum(len(name) + len(value) + _FIELD_OVERHEAD for name, value in fields)
+    return sum(map(len, chain.from_iterable(fields))) + _FIELD_OVERHEAD * len(fields)
 
 
 def _decompression_failed(reason: str) -> H3ConnectionError:
@@ -228,6 +230,11 @@ class FieldDecoder:
             return self._decoder.feed_encoder(data[:end])
         except ValueError as error:
             raise H3ConnectionError(H3ErrorCode.QPACK_ENCODER_STREAM_ERROR, str(error)) from None
+
+    @property
+    def has_output(self) -> bool:
+        """:meth:`take_output` would return something."""
+        return bool(self._output) or self._insert_count > self._known_received_count
 
     def take_output(self) -> bytes:
         """Instructions for our decoder stream.
