@@ -29,4 +29,5 @@ class Budget:
 
     def earn(self, amount: int) -> None:
         """Give some back, never above what there was at first."""
-        self._left = min(self._capacity, self._left + amount)
+        if self._left < self._capacity:
+            self._left = min(self._capacity, self._left + amount)

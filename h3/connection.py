@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import ParamSpec, TypeVar
 
 from quicstack.connection.connection import Connection, Ready
 from quicstack.errors import ConnectionClosed, StreamError
@@ -32,6 +33,8 @@ __all__ = ["H3Connection", "H3Ready"]
 
 _MAX_STREAM_ID = (1 << 62) - 4
 _DISCARDED = object()
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -369,12 +372,13 @@ class H3Connection:
 
     # Errors: the one place where they become something the peer sees.
 
-    def guard(self, exchange: Exchange, action: Callable[[], None]) -> None:
-        """Run code that reads what the peer sent on one request stream."""
+    def guard(self, exchange: Exchange, action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Run code that reads what the peer sent on one request stream; None when it is no use any more."""
+        result = None
         if self.error is None:
             try:
                 try:
-                    action()
+                    result = action(*args, **kwargs)
                 except H3StreamError as error:
                     exchange.fail(error)
                     self._changed[exchange.stream_id] = exchange
@@ -382,6 +386,7 @@ class H3Connection:
             except (H3ConnectionError, StreamError) as error:
                 self._fail(error)
         self._forget_if_finished(exchange)
+        return result
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """Run code that reads what the peer sent: what it raises closes the connection (RFC 9114 §8)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 from quicstack.transport.datagram_queue import DatagramQueue
 from quicstack.transport.stream import Stream
@@ -26,6 +26,10 @@ _MAX_CAPSULES = 256
 _CAPSULE_CHUNK = 4096
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
 class ExchangeHost(Protocol):
     """What an exchange needs of its connection."""
 
@@ -35,8 +39,8 @@ class ExchangeHost(Protocol):
     def encode_section(self, stream_id: int, fields: Fields) -> bytes:
         """A HEADERS frame."""
 
-    def guard(self, exchange: Exchange, action: Callable[[], None]) -> None:
-        """Run code that reads what the peer sent; errors end the exchange or the connection."""
+    def guard(self, exchange: Exchange, action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Run code that reads what the peer sent; errors end the exchange or the connection, and then it gives None."""
 
     def abandon_section(self, exchange: Exchange) -> None:
         """The rest of the stream will not be read (RFC 9204 §2.2.2.2)."""
@@ -76,7 +80,7 @@ class Exchange:
         self._reader = reader
         self._writer = MessageWriter(stream, is_client=host.is_client)
         self._parser: CapsuleParser | None = None
-        self._datagrams = DatagramQueue(_DATAGRAM_BUFFER)
+        self._datagrams: DatagramQueue | None = None
         self._capsules: list[Capsule] = []
         self._is_abandoned = False
         self.priority_update: Priority | None = None
@@ -174,10 +178,9 @@ class Exchange:
 
     def read_body(self, n: int = -1) -> bytes:
         """Content that has arrived, at most ``n`` bytes; b"" when there is none now. Reading grants the peer credit."""
-        chunks: list[bytes] = []
-        if not self._is_abandoned and self._parser is None and self.stream.reset_code is None:
-            self._host.guard(self, lambda: chunks.append(self._reader.read_body(n)))
-        return chunks[0] if chunks else b""
+        if self._is_abandoned or self._parser is not None or self.stream.reset_code is not None:
+            return b""
+        return self._host.guard(self, self._reader.read_body, n) or b""
 
     # What this side sends.
 
@@ -301,7 +304,7 @@ class Exchange:
 
     def take_datagrams(self) -> list[bytes]:
         """Datagrams that have arrived, in order of arrival."""
-        return self._datagrams.take(len(self._datagrams))
+        return self._datagrams.take(len(self._datagrams)) if self._datagrams is not None else []
 
     # For the connection.
 
@@ -311,6 +314,8 @@ class Exchange:
             return
         if self.request is not None and self.protocol is None:
             raise H3StreamError(H3ErrorCode.H3_DATAGRAM_ERROR, "this request has no use for datagrams")
+        if self._datagrams is None:
+            self._datagrams = DatagramQueue(_DATAGRAM_BUFFER)
         self._datagrams.push_newest(payloads)
 
     def on_stream_ready(self) -> None:

@@ -64,8 +64,16 @@ def _encode_integer(value: int, prefix_bits: int) -> bytes:
     return bytes(encoded)
 
 
+def _skip_integer(data: bytes, position: int, prefix_bits: int) -> int:
+    return _read_integer(data, position, prefix_bits)[1]
+
+
 def _skip_string(data: bytes, position: int, prefix_bits: int) -> int:
-    length, position = _read_integer(data, position, prefix_bits)
+    limit = (1 << prefix_bits) - 1
+    if position < len(data) and (length := data[position] & limit) < limit:
+        position += 1
+    else:
+        length, position = _read_integer(data, position, prefix_bits)
     if length > len(data) - position:
         raise _Incomplete
     return position + length
@@ -75,14 +83,14 @@ def _skip_field_line(data: bytes, position: int) -> int:
     """RFC 9204 §4.5.2 to §4.5.6: the five representations, told apart by their first bits."""
     first = data[position]
     if first & 0x80:  # indexed
-        return _read_integer(data, position, 6)[1]
+        return _skip_integer(data, position, 6)
     if first & 0x40:  # literal with name reference
-        return _skip_string(data, _read_integer(data, position, 4)[1], 7)
+        return _skip_string(data, position + 1 if first & 0x0F < 0x0F else _skip_integer(data, position, 4), 7)
     if first & 0x20:  # literal with literal name
         return _skip_string(data, _skip_string(data, position, 3), 7)
     if first & 0x10:  # indexed, post-base
-        return _read_integer(data, position, 4)[1]
-    return _skip_string(data, _read_integer(data, position, 3)[1], 7)  # literal, post-base name reference
+        return _skip_integer(data, position, 4)
+    return _skip_string(data, _skip_integer(data, position, 3), 7)  # literal, post-base name reference
 
 
 def count_field_lines(section: bytes, limit: int) -> int:
@@ -91,10 +99,12 @@ def count_field_lines(section: bytes, limit: int) -> int:
         encoded_insert_count, position = _read_integer(section, 0, 8)
         if position < len(section) and encoded_insert_count == 0 and section[position] & 0x80:
             raise _decompression_failed("base is negative")  # RFC 9204 §4.5.1.2
-        _, position = _read_integer(section, position, 7)
-        lines = 0
-        while position < len(section):
-            position = _skip_field_line(section, position)
+        position = _skip_integer(section, position, 7)
+        lines, end = 0, len(section)
+        while position < end:
+            first = section[position]
+            # most lines refer to the table, in one byte
+            position = position + 1 if 0x80 <= first != 0xBF and first != 0xFF else _skip_field_line(section, position)
             lines += 1
             if lines > limit:
                 break
