@@ -31,7 +31,7 @@ class AsyncExchange:
     def __init__(self, session: AsyncH3, exchange: Exchange) -> None:
         self.exchange = exchange
         self._session = session
-        self._changed = Gate(session.connection.loop)
+        self._changed = Gate(session.connection.wakeups)
         self._on_lost: Callable[[], object] | None = None
         exchange.owner = self
 
@@ -63,18 +63,21 @@ class AsyncExchange:
             raise self.exchange.error
         self._session.check()
 
+    async def changed(self) -> None:
+        """Until something has changed; raises what makes that impossible."""
+        self.check()
+        await self._changed.wait()
+
     async def wait_for(self, condition: Callable[[], Any]) -> None:
         """Until the condition holds; raises what makes that impossible."""
         while not condition():
-            self.check()
-            await self._changed.wait()
+            await self.changed()
 
     async def read(self, n: int = -1) -> bytes:
         """At least one byte of content, b"" at its end."""
         exchange = self.exchange
         while not (data := exchange.read_body(n)) and n and not exchange.at_end:
-            self.check()
-            await self._changed.wait()
+            await self.changed()
         if exchange.stream.is_heard:
             self._session.flush()  # credit, or what reading has brought to light
         return data
@@ -219,12 +222,12 @@ class AsyncH3:
             self.settings_received.clear()
             await self.settings_received.wait()
 
-    async def request(self, fields: Fields, *, end_stream: bool = False) -> AsyncExchange:
-        """Send a request, as soon as the peer allows one more stream."""
+    async def request(self, fields: Fields, *, end_stream: bool = False, hold: bool = False) -> AsyncExchange:
+        """Send a request, as soon as the peer allows one more stream. ``hold``: its content follows at once."""
         while True:
             self.check()
             try:
-                exchange = self.h3.request(fields, end_stream=end_stream)
+                exchange = self.h3.request(fields, end_stream=end_stream, hold=hold)
             except StreamLimitReached:
                 self._streams_allowed.clear()
                 await self._streams_allowed.wait()

@@ -164,19 +164,21 @@ class H3Client:
         ]
         if isinstance(body, str):
             body = body.encode()
-        if isinstance(body, bytes) and not any(name == b"content-length" for name, _ in fields):
+        if isinstance(body, bytes) and b"content-length" not in dict(fields):
             fields.append((b"content-length", str(len(body)).encode()))
         last_fields = encode_headers(trailers)
         is_empty = body is None and not last_fields
-        exchange = await self.session.request(fields, end_stream=is_empty)
+        is_whole = isinstance(body, bytes) and not last_fields
+        exchange = await self.session.request(fields, end_stream=is_empty, hold=is_whole)
         sender = None
-        if isinstance(body, bytes) and not last_fields:
+        if isinstance(body, bytes) and is_whole:
             body = self._send_at_once(exchange, body)
             is_empty = body is None
         if not is_empty:
             sender = self._start(exchange.write_body(body, trailers=last_fields))
         try:
-            await exchange.wait_for(lambda: exchange.exchange.headers is not None)
+            while exchange.exchange.headers is None:
+                await exchange.changed()
         except BaseException:
             if sender is not None:
                 sender.cancel()

@@ -127,8 +127,11 @@ class H3Connection:
 
     # The application's verbs.
 
-    def request(self, fields: Fields, *, end_stream: bool = False) -> Exchange:
-        """Send a request. Raises GoingAway, StreamLimitReached, ExtendedConnectUnavailable or InvalidMessage."""
+    def request(self, fields: Fields, *, end_stream: bool = False, hold: bool = False) -> Exchange:
+        """Send a request; ``hold`` as in ``Exchange.send_headers``.
+
+        Raises GoingAway, StreamLimitReached, ExtendedConnectUnavailable or InvalidMessage.
+        """
         if not self.is_client:
             raise InvalidMessage("a server sends no requests")
         if self.peer_goaway is not None or self.local_goaway is not None:
@@ -142,7 +145,7 @@ class H3Connection:
             raise ExtendedConnectUnavailable(f"the server's SETTINGS {missing}")
         self._critical.check_section_size(fields)
         exchange = self._add_exchange(self.quic.open_stream(), head.method)
-        exchange.send_checked(head, fields, end_stream=end_stream)
+        exchange.send_checked(head, fields, end_stream=end_stream, hold=hold)
         if self._grease_left and not end_stream and not head.is_connect:
             self._grease_left = False
             exchange.send_frame(grease_identifier(self._random(1)[0]), self._random(5))

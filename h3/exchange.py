@@ -184,17 +184,21 @@ class Exchange:
 
     # What this side sends.
 
-    def send_headers(self, fields: Fields, *, end_stream: bool = False) -> None:
+    def send_headers(self, fields: Fields, *, end_stream: bool = False, hold: bool = False) -> None:
         """Send the next field section: a request; interim responses and the final one; or trailers, which end it.
 
-        Raises InvalidMessage for fields that RFC 9114 calls malformed, and when a section is not due.
+        With ``hold`` it waits for the call of ``send_body`` that follows at once: one write to the stream instead of
+        two. Raises InvalidMessage for fields that RFC 9114 calls malformed, and when a section is not due.
         """
-        self.send_checked(self._writer.check_section(fields, end_stream=end_stream), fields, end_stream=end_stream)
+        head = self._writer.check_section(fields, end_stream=end_stream)
+        self.send_checked(head, fields, end_stream=end_stream, hold=hold)
 
-    def send_checked(self, head: RequestHead | ResponseHead | None, fields: Fields, *, end_stream: bool) -> None:
+    def send_checked(
+        self, head: RequestHead | ResponseHead | None, fields: Fields, *, end_stream: bool, hold: bool = False
+    ) -> None:
         """``send_headers`` for fields that were found to be valid and to say ``head``, and are due."""
         frame = self._host.encode_section(self.stream_id, fields)
-        self._writer.send_section(head, frame, end_stream=end_stream)
+        self._writer.send_section(head, frame, end_stream=end_stream, hold=hold)
         if isinstance(head, ResponseHead):  # RFC 9114 §4.4: a 2xx to CONNECT turns the stream into a tunnel
             self._writer.is_tunnel = self.is_connect and 200 <= head.status < 300
 

@@ -24,12 +24,13 @@ class MessageWriter:
     here, and content is only accepted while nothing waits.
     """
 
-    __slots__ = ("_fin_unsent", "_is_client", "_sent_fin", "_stream", "_unsent", "head", "is_tunnel")
+    __slots__ = ("_fin_unsent", "_is_client", "_is_held", "_sent_fin", "_stream", "_unsent", "head", "is_tunnel")
 
     def __init__(self, stream: Stream, *, is_client: bool) -> None:
         self._stream = stream
         self._is_client = is_client
-        self._unsent = bytearray()
+        self._unsent = b""
+        self._is_held = False  # what is unsent waits for the content that follows at once
         self._fin_unsent = False
         self._sent_fin = False
         self.head: RequestHead | ResponseHead | None = None
@@ -48,9 +49,9 @@ class MessageWriter:
     @property
     def writable(self) -> int:
         """Bytes of content that :meth:`send_body` would take now."""
-        if self._unsent or not self.is_open:
+        if (self._unsent and not self._is_held) or not self.is_open:
             return 0
-        return max(0, self._stream.writable)
+        return max(0, self._stream.writable - len(self._unsent))
 
     def check_section(self, fields: Fields, *, end_stream: bool) -> RequestHead | ResponseHead | None:
         """The head that a section would be sent as, None for trailers. Raises InvalidMessage when it is not due."""
@@ -71,13 +72,21 @@ class MessageWriter:
             raise InvalidMessage("an interim response does not end the stream")
         return head
 
-    def send_section(self, head: RequestHead | ResponseHead | None, frame: bytes, *, end_stream: bool) -> None:
-        """Send the HEADERS frame of a checked section. Trailers end the message by themselves (RFC 9114 §4.1)."""
+    def send_section(
+        self, head: RequestHead | ResponseHead | None, frame: bytes, *, end_stream: bool, hold: bool = False
+    ) -> None:
+        """Send the HEADERS frame of a checked section. Trailers end the message by themselves (RFC 9114 §4.1).
+
+        ``hold``: content follows at once, and the stream gets both in one piece.
+        """
         if isinstance(head, RequestHead):
             self.is_tunnel = head.is_connect
             self.head = head
         elif head is not None and not head.is_informational:
             self.head = head
+        if hold and not self._unsent:
+            self._unsent, self._is_held = frame, True
+            return
         self.queue(frame)
         if end_stream or head is None:
             self.finish()
@@ -87,6 +96,8 @@ class MessageWriter:
         if self.head is None or self._sent_fin:
             raise InvalidMessage("content goes between the headers and the end of a message")
         accepted = min(len(data), self.writable)
+        if not accepted and self._is_held:
+            self.flush()
         is_end = end_stream and accepted == len(data)
         if is_end:
             self._sent_fin = self._fin_unsent = True
@@ -111,12 +122,13 @@ class MessageWriter:
         """Abandon it (RESET_STREAM)."""
         self._sent_fin = True
         self._fin_unsent = False
-        self._unsent.clear()
+        self._unsent = b""
         self._stream.reset(code)
 
     def queue(self, data: bytes) -> None:
         """Send a whole frame, or as much as the stream takes and the rest later."""
         self._unsent += data
+        self._is_held = False
         self.flush()
 
     def flush(self) -> None:
@@ -130,19 +142,20 @@ class MessageWriter:
         try:
             self._hand_over()
         except ConnectionClosed:
-            self._unsent.clear()
+            self._unsent = b""
 
     def _hand_over(self, data: bytes = b"") -> None:
         """What waits, then ``data``; what the stream does not take waits here."""
+        if self._unsent:
+            data = self._unsent + data
+            self._unsent, self._is_held = b"", False
         if self._stream.stop_code is not None:
-            self._unsent.clear()
             return
         try:
-            if self._unsent:
-                data = bytes(self._unsent) + data
             accepted = self._stream.write(data, self._fin_unsent)
-            if accepted == len(data):
-                self._fin_unsent = False
-            self._unsent[:] = data[accepted:]
         except StreamError:  # the peer stopped reading: stop_code says so
-            self._unsent.clear()
+            return
+        if accepted == len(data):
+            self._fin_unsent = False
+        else:
+            self._unsent = data[accepted:]

@@ -126,7 +126,7 @@ class _Session:
         if (head is not None and head.method == b"HEAD") or reply.status in (204, 304):
             body, trailers = None, []
         try:
-            request.send_headers(fields, end_stream=body is None and not trailers)
+            request.send_headers(fields, end_stream=body is None and not trailers, hold=isinstance(body, bytes))
         except InvalidMessage:
             logger.exception("the reply to request %d cannot be sent", request.stream_id)
             body, trailers = None, []

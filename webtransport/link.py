@@ -56,7 +56,7 @@ class Link:
         keep_alive: float | None = None,
     ) -> None:
         self.connection = connection
-        self.changed = Gate(asyncio.get_running_loop())
+        self.changed = Gate(connection.wakeups)
         """Anything at all: SETTINGS, credit for streams, the end of a session or of the connection."""
         self._loop = asyncio.get_running_loop()
         self._on_session = on_session

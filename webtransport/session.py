@@ -31,7 +31,7 @@ class WebTransportSession:
         self.core = core
         """The state machine below."""
         self.link = link
-        self.changed = Gate(asyncio.get_running_loop())
+        self.changed = Gate(link.connection.wakeups)
         self.parameters: Mapping[str, str] = dict(parameters or {})
         """Named segments of the route that led here."""
         self._datagrams = WebTransportDatagrams(core, link, self.changed)

@@ -43,7 +43,7 @@ class _StreamFace:
     def __init__(self, core: SessionStream, link: Link) -> None:
         self._core = core
         self._link = link
-        self._gate = Gate(asyncio.get_running_loop())
+        self._gate = Gate(link.connection.wakeups)
         self._reading = Turn(f"reading stream {core.stream_id}")
         self._writing = Turn(f"writing stream {core.stream_id}")
         self._bytes_read = 0

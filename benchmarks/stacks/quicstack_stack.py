@@ -213,31 +213,36 @@ class H3Link(QuicLink):
 
     async def open(self) -> tuple[Read, Write]:
         """The request begins with the first write; what is written before its end is its content."""
-        first: list[bytes] = []
-        pieces: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=4)
-        response: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        pieces: asyncio.Queue[bytes | None] | None = None
+        response: Any = None
+        left = b""
 
-        async def content() -> Any:
+        async def content(pieces: asyncio.Queue[bytes | None]) -> Any:
             while (piece := await pieces.get()) is not None:
                 yield piece
 
         async def write(data: bytes, end: bool) -> None:
-            if end and not first:
-                response.set_result(await self.client.post("/", data))
-                return
-            if not first:
-                first.append(data)
-                task = asyncio.ensure_future(self.client.post("/", content()))
-                task.add_done_callback(lambda done: response.set_result(done.result()))
+            nonlocal pieces, response
+            if pieces is None:
+                if end:
+                    response = await self.client.post("/", data)
+                    return
+                pieces = asyncio.Queue(maxsize=4)
+                response = asyncio.ensure_future(self.client.post("/", content(pieces)))
             await pieces.put(data)
             if end:
                 await pieces.put(None)
 
-        async def body() -> Any:
-            async for piece in await response:
-                yield piece
+        async def read(n: int) -> bytes:
+            nonlocal left, response
+            if isinstance(response, asyncio.Future):
+                response = await response
+            if not left:
+                left = await anext(aiter(response), b"")
+            data, left = left[:n], left[n:]
+            return data
 
-        return reader(body()), write
+        return read, write
 
     async def close(self) -> None:
         await self.stack.__aexit__(None, None, None)

@@ -29,6 +29,7 @@ from quicstack.drivers.pump import give_up_if_unreachable
 from quicstack.drivers.resolve import resolve, wildcards
 from quicstack.drivers.system import observed, real_environment
 from quicstack.drivers.udp import UdpOptions, UdpSocket
+from quicstack.drivers.wakeups import wakeups_of
 from quicstack.endpoint import Endpoint
 from quicstack.errors import ConnectionClosed, TransportErrorCode
 from quicstack.train import Address, SendError
@@ -65,7 +66,7 @@ async def connect(
     addresses = await resolve(host, port, loop)
     if local_address is not None:
         addresses = [address for address in addresses if (":" in address[0]) == (":" in local_address[0])]
-    changed = Gate(loop)
+    changed = Gate(wakeups_of(loop))
 
     async def start(address: Address) -> _Attempt:
         attempt = _Attempt(configuration, loop, changed.open)

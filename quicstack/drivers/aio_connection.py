@@ -79,10 +79,10 @@ class AsyncConnection:
         self._is_open = False
         self._is_closed = False
         self._is_released = False
-        self._new_streams = Gate(self.loop)
-        self._credit = Gate(self.loop)
-        self._datagrams = Gate(self.loop)
-        self._state = Gate(self.loop)
+        self._new_streams = Gate(self.wakeups)
+        self._credit = Gate(self.wakeups)
+        self._datagrams = Gate(self.wakeups)
+        self._state = Gate(self.wakeups)
 
     def __repr__(self) -> str:
         return f"<AsyncConnection {self.engine!r}>"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-
-from quicstack.drivers.wakeups import Waiter, wakeups_of
+from quicstack.drivers.wakeups import Waiter, Wakeups
 
 __all__ = ["Gate"]
 
@@ -21,8 +19,8 @@ class Gate:
 
     __slots__ = ("_waiters", "_wakeups")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._wakeups = wakeups_of(loop)
+    def __init__(self, wakeups: Wakeups) -> None:
+        self._wakeups = wakeups
         self._waiters = _NOBODY
 
     async def wait(self) -> None:

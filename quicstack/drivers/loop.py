@@ -60,7 +60,7 @@ class LoopDriver:
         self._is_answered = False
         self._is_last = False
         self._is_finished = False
-        self._finished = Gate(loop)
+        self._finished = Gate(self.wakeups)
 
     # -- sockets -------------------------------------------------------------------------------------------------
 

@@ -4,11 +4,12 @@ import asyncio
 from typing import Any
 
 from quicstack.drivers.gate import Gate
+from quicstack.drivers.wakeups import wakeups_of
 
 
 def test_everybody_is_woken_and_the_cancelled_are_forgotten(run: Any) -> None:
     async def scenario() -> None:
-        gate = Gate(asyncio.get_running_loop())
+        gate = Gate(wakeups_of(asyncio.get_running_loop()))
         woken: list[int] = []
 
         async def wait(number: int) -> None:

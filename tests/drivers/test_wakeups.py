@@ -161,7 +161,7 @@ def test_a_task_keeps_its_context(run: Run) -> None:
     name: contextvars.ContextVar[str] = contextvars.ContextVar("name", default="nobody")
 
     async def scenario() -> None:
-        gate = Gate(asyncio.get_running_loop())
+        gate = Gate(wakeups_of(asyncio.get_running_loop()))
         seen: list[str] = []
 
         async def task(own: str) -> None:
