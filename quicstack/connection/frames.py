@@ -40,7 +40,7 @@ def _ack(state: ConnectionState, data: bytes, pos: int, frame_type: int) -> int:
     if largest >= space.next_packet_number:
         reason = f"packet {largest} is acknowledged, {space.next_packet_number - 1} was the last one sent"
         raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, reason, frame_type)
-    if space.skipped >= 0 and any(smallest <= space.skipped <= end for smallest, end in ranges):
+    if space.skipped >= ranges[-1][0] and any(smallest <= space.skipped <= end for smallest, end in ranges):
         reason = f"packet {space.skipped} is acknowledged, which was never sent"
         raise TransportError(TransportErrorCode.PROTOCOL_VIOLATION, reason, frame_type)  # §21.4
     if ranges[-1][0] < space.rejected_below:

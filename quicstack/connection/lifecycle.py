@@ -139,13 +139,16 @@ def restart_idle_timer(state: ConnectionState, now: float) -> None:
     if state.configuration.keep_alive is not None and state.handshake_complete:
         state.keep_alive_deadline = now + state.configuration.keep_alive
     timeout = state.local_parameters.max_idle_timeout
-    peer = state.peer_parameters.max_idle_timeout if state.peer_parameters else 0.0
-    if peer and (not timeout or peer < timeout):
-        timeout = peer
+    if state.peer_parameters is not None:
+        peer = state.peer_parameters.max_idle_timeout
+        if peer and (not timeout or peer < timeout):
+            timeout = peer
     if not timeout:
         state.idle_deadline = None
         return
-    state.idle_deadline = now + max(timeout, 3 * state.recovery.pto_duration(2))
+    recovery = state.recovery
+    least = 3 * (recovery.rtt.pto + recovery.max_ack_delay)
+    state.idle_deadline = now + (timeout if timeout > least else least)
 
 
 def internal_error(state: ConnectionState, now: float, error: BaseException) -> None:

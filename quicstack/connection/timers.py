@@ -44,6 +44,8 @@ def _is_waiting(state: ConnectionState) -> bool:
     if outbox.sending or outbox.control or state.datagrams_out.size:
         return True
     initial, handshake, application = state.spaces
+    if state.handshake_confirmed:
+        return application.crypto.outgoing.has_data
     return (
         (application.crypto.outgoing.has_data and application.seal_keys is not None)
         or (handshake.crypto.outgoing.has_data and handshake.seal_keys is not None)

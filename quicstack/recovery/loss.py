@@ -179,9 +179,10 @@ class Recovery:
             self._process_ecn(space, marked, ecn_counts, largest_packet, now)
 
         duration = self._persistent_congestion_duration()
-        for delivered in (acked, *((packet,) for packet in ack_only)) if ack_only else (acked,):
-            if delivered:
-                self._persistent_congestion.on_packets_acked(delivered, duration)
+        if acked:
+            self._persistent_congestion.on_packets_acked(acked, duration)
+        for packet in ack_only:
+            self._persistent_congestion.on_packets_acked((packet,), duration)
         controller = self.congestion_controller
         is_window_limited = self._is_window_limited()
         lost = state.detect_and_remove_lost_packets(now, self._loss_delay())
@@ -199,12 +200,7 @@ class Recovery:
             self.pto_count = 0
         self._timer_base = now
         self._rate_is_stale = True
-        return AckResult(
-            acked + ack_only if ack_only else acked,
-            lost,
-            _largest_number(largest_packet, acked, ack_only),
-            persistent,
-        )
+        return AckResult(acked + ack_only if ack_only else acked, lost, persistent)
 
     def _remove_from_flight(self, state: SpaceState, packets: Sequence[SentPacket]) -> tuple[int, int, int]:  # hot path
         """Take packets out of every count; returns their bytes, and how many are ack-eliciting and marked ECT(0)."""
@@ -246,6 +242,15 @@ class Recovery:
     @property
     def loss_detection_timer(self) -> float | None:
         """When on_loss_detection_timeout is due, or None."""
+        if self.handshake_confirmed and len(self._live_spaces) == 1 and not self.at_anti_amplification_limit:
+            # What follows, for the one space that is left: most of all answers, at a third of the price.
+            state = self._live_spaces[0]
+            if state.loss_time is not None or not state.ack_eliciting_in_flight:
+                return state.loss_time
+            duration = self.rtt.pto + self.max_ack_delay
+            if self.pto_count:
+                duration *= 1 << min(self.pto_count, MAX_BACKOFF)
+            return state.time_of_last_ack_eliciting_packet + duration
         loss_time, _ = loss_time_and_space(self._live_spaces)
         return self._pto_time_and_space()[0] if loss_time is None else loss_time
 
@@ -447,11 +452,3 @@ class Recovery:
             controller.ssthresh,
             controller.pacing_rate(rtt),
         )
-
-
-def _largest_number(
-    largest: SentPacket | None, acked: Sequence[SentPacket], ack_only: Sequence[SentPacket]
-) -> int | None:
-    if largest is not None:
-        return largest.packet_number
-    return max((packets[-1].packet_number for packets in (acked, ack_only[::-1]) if packets), default=None)

@@ -12,12 +12,11 @@ __all__ = ["AckResult", "Metrics", "Timeout"]
 class AckResult(NamedTuple):
     """What one ACK frame settled. Both lists are in the order the packets were sent.
 
-    ``acked`` ends with packets of ACK frames only, if any. ``largest_newly_acked`` is None if nothing was.
+    ``acked`` ends with packets of ACK frames only, if any.
     """
 
     acked: list[SentPacket]
     lost: list[SentPacket]
-    largest_newly_acked: int | None = None
     persistent_congestion: bool = False
 
 

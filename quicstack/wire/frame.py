@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quicstack.errors import TransportError, TransportErrorCode, Truncated
-from quicstack.wire.varint import MAX_VARINT, encode_varint, encode_varints, read_varint
+from quicstack.wire.varint import MAX_VARINT, encode_varint, encode_varints, read_varint, read_varints
 
 PADDING = 0x00
 PING = 0x01
@@ -126,10 +126,7 @@ def read_ack(
     data: bytes, pos: int, frame_type: int
 ) -> tuple[list[tuple[int, int]], int, tuple[int, int, int] | None, int]:
     """§19.3: ranges (smallest, largest) from the largest downwards, ack delay unscaled, ECN counts (ECT0, ECT1, CE)."""
-    largest, pos = read_varint(data, pos)
-    delay, pos = read_varint(data, pos)
-    count, pos = read_varint(data, pos)
-    length, pos = read_varint(data, pos)
+    (largest, delay, count, length), pos = read_varints(data, pos, 4)
     smallest = largest - length
     if smallest < 0:
         raise TransportError(TransportErrorCode.FRAME_ENCODING_ERROR, "ACK range below packet 0", frame_type)
@@ -144,9 +141,7 @@ def read_ack(
         ranges.append((smallest, largest))
     ecn = None
     if frame_type == ACK_ECN:
-        ect0, pos = read_varint(data, pos)
-        ect1, pos = read_varint(data, pos)
-        ce, pos = read_varint(data, pos)
+        (ect0, ect1, ce), pos = read_varints(data, pos, 3)
         ecn = (ect0, ect1, ce)
     return ranges, delay, ecn, pos
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from quicstack.errors import Truncated
 
-__all__ = ["MAX_VARINT", "VARINT_TAGS", "encode_varint", "encode_varints", "read_varint", "varint_size"]
+__all__ = ["MAX_VARINT", "VARINT_TAGS", "encode_varint", "encode_varints", "read_varint", "read_varints", "varint_size"]
 
 MAX_VARINT = (1 << 62) - 1
 _SMALL = [bytes((value,)) for value in range(0x40)]
@@ -32,6 +32,26 @@ def read_varint(data: bytes, pos: int) -> tuple[int, int]:  # hot path
     return int.from_bytes(data[pos:end], "big") & MAX_VARINT, end
 
 
+def read_varints(data: bytes, pos: int, count: int) -> tuple[list[int], int]:  # hot path
+    """``count`` of them in a row, and the position after them: for frames of many numbers, at half the price."""
+    values: list[int] = []
+    try:
+        for _ in range(count):
+            first = data[pos]
+            if first < 0x40:
+                values.append(first)
+                pos += 1
+            elif first < 0x80:
+                values.append((first & 0x3F) << 8 | data[pos + 1])
+                pos += 2
+            else:
+                value, pos = read_varint(data, pos)
+                values.append(value)
+    except IndexError:
+        raise Truncated("variable-length integer") from None
+    return values, pos
+
+
 def encode_varint(value: int) -> bytes:  # hot path
     """The shortest encoding of ``value``; ValueError outside 0..2^62-1."""
     if value < 0x40:
@@ -49,7 +69,14 @@ def encode_varint(value: int) -> bytes:  # hot path
 
 def encode_varints(values: Iterable[int]) -> bytes:  # hot path
     """Several one after the other; a call for each small one would take twice the time."""
-    return b"".join([_SMALL[value] if 0 <= value < 0x40 else encode_varint(value) for value in values])
+    return b"".join(
+        [
+            _SMALL[value] if 0 <= value < 0x40
+            else (value | 0x4000).to_bytes(2, "big") if 0 <= value < 0x4000
+            else encode_varint(value)
+            for value in values
+        ]
+    )  # fmt: skip
 
 
 def varint_size(value: int) -> int:

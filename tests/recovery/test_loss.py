@@ -426,15 +426,20 @@ def test_unknown_losses_do_not_disturb_metrics(script: Any) -> None:
     assert metrics.pacing_rate == pytest.approx(2 * 12_000 / 0.1)
 
 
-def test_largest_newly_acked(script: Any) -> None:
+def test_what_is_newly_acked(script: Any) -> None:
+    """Each packet once; those of ACK frames only come last."""
     s = script()
     s.send(3)
     s.send(1, ack_eliciting=False, in_flight=False)
-    ack = s.recovery.on_ack_received
-    assert ack(APPLICATION, [(1, 1)], 0.0, s.now).largest_newly_acked == 1
-    assert ack(APPLICATION, [(1, 1)], 0.0, s.now).largest_newly_acked is None
-    assert ack(APPLICATION, [(3, 3)], 0.0, s.now).largest_newly_acked == 3
-    assert ack(APPLICATION, [(2, 3), (0, 0)], 0.0, s.now).largest_newly_acked == 2
+
+    def ack(*ranges: tuple[int, int]) -> list[int]:
+        result = s.recovery.on_ack_received(APPLICATION, list(ranges), 0.0, s.now)
+        return [packet.packet_number for packet in result.acked]
+
+    assert ack((1, 1)) == [1]
+    assert ack((1, 1)) == []
+    assert ack((3, 3)) == [3]
+    assert ack((2, 3), (0, 0)) == [2]  # 0 counts as lost by then
 
 
 def test_padding_is_in_flight_but_arms_no_timer(script: Any) -> None:

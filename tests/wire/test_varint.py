@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quicstack.errors import Truncated
-from quicstack.wire.varint import MAX_VARINT, encode_varint, read_varint, varint_size
+from quicstack.wire.varint import MAX_VARINT, encode_varint, encode_varints, read_varint, read_varints, varint_size
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "rfc9000_appendix_a.json").read_text())
 
@@ -42,3 +42,19 @@ def test_truncated(data: bytes) -> None:
 def test_out_of_range(value: int) -> None:
     with pytest.raises(ValueError, match="variable-length"):
         encode_varint(value)
+
+
+@given(st.lists(st.integers(0, MAX_VARINT) | st.integers(0, 200), max_size=12), st.binary(max_size=3))
+def test_several_in_a_row(values: list[int], behind: bytes) -> None:
+    data = encode_varints(values)
+    assert data == b"".join(map(encode_varint, values))
+    assert read_varints(b"\xff" + data + behind, 1, len(values)) == (values, 1 + len(data))
+    for cut in range(len(data)):
+        with pytest.raises(Truncated):
+            read_varints(data[:cut], 0, len(values))
+
+
+def test_several_that_cannot_be_encoded() -> None:
+    for value in (-1, MAX_VARINT + 1):
+        with pytest.raises(ValueError, match="variable-length"):
+            encode_varints([1, value])
