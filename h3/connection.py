@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import ParamSpec, TypeVar
 
 from quicstack.connection.connection import Connection, Ready
@@ -165,7 +164,7 @@ class H3Connection:
             raise InvalidMessage("a server's GOAWAY names a request stream")
         self.local_goaway = identifier
         frame = encode_frame(FrameType.GOAWAY, encode_varint(identifier))
-        self._guarded(lambda: self._critical.write(StreamType.CONTROL, frame))
+        self._guarded(self._critical.write, StreamType.CONTROL, frame)
         return identifier
 
     def close(self, code: int = H3ErrorCode.H3_NO_ERROR, reason: str = "") -> None:
@@ -194,7 +193,7 @@ class H3Connection:
         if self.error is not None or is_over:  # but what came before the peer's CONNECTION_CLOSE still counts
             return result
         had_settings, goaway_before = self.peer_settings is not None, self.peer_goaway
-        self._guarded(lambda: self._process(ready, result))
+        self._guarded(self._process, ready, result)
         result.exchanges = list(self._changed.values())
         self._changed.clear()
         result.settings_received = self.peer_settings is not None and not had_settings
@@ -315,13 +314,9 @@ class H3Connection:
 
     def _resume(self, exchange: Exchange) -> None:
         """The encoder stream brought what a blocked field section was waiting for."""
-
-        def go_on() -> None:
-            fields = self._critical.decoder.resume(exchange.stream_id)
-            if fields is not None:
-                exchange.on_section_unblocked(fields)
-
-        self.guard(exchange, go_on)
+        fields = self.guard(exchange, self._critical.decoder.resume, exchange.stream_id)
+        if fields is not None:
+            self.guard(exchange, exchange.on_section_unblocked, fields)
         self._changed[exchange.stream_id] = exchange
 
     def _on_goaway(self, identifier: int) -> None:
@@ -341,10 +336,7 @@ class H3Connection:
             exchange = self._exchanges.get(stream_id)
             if exchange is not None:
                 self._changed[stream_id] = exchange
-                try:
-                    exchange.receive_datagrams(payloads)
-                except H3StreamError as error:
-                    exchange.fail(error)
+                self.guard(exchange, exchange.receive_datagrams, payloads)
             elif not self.is_client and stream_id >= self._next_peer_id:
                 self._early_datagrams.add(stream_id, *payloads)
             # else: the request is over, and so are its datagrams
@@ -364,13 +356,11 @@ class H3Connection:
 
     def encode_section(self, stream_id: int, fields: Fields) -> bytes:
         """A HEADERS frame; empty when the connection is over."""
-        frames: list[bytes] = []
-        self._guarded(lambda: frames.append(self._critical.encode_section(stream_id, fields)))
-        return b"".join(frames)
+        return self._guarded(self._critical.encode_section, stream_id, fields) or b""
 
     def abandon_section(self, exchange: Exchange) -> None:
         """The rest of the stream will not be read."""
-        self._guarded(partial(self._critical.cancel_section, exchange.stream_id))
+        self._guarded(self._critical.cancel_section, exchange.stream_id)
         self._forget_if_finished(exchange)
 
     # Errors: the one place where they become something the peer sees.
@@ -391,14 +381,14 @@ class H3Connection:
         self._forget_if_finished(exchange)
         return result
 
-    def _guarded(self, action: Callable[[], None]) -> None:
+    def _guarded(self, action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
         """Run code that reads what the peer sent: what it raises closes the connection (RFC 9114 §8)."""
-        if self.error is not None:
-            return
-        try:
-            action()
-        except (H3ConnectionError, StreamError) as error:
-            self._fail(error)
+        if self.error is None:
+            try:
+                return action(*args, **kwargs)
+            except (H3ConnectionError, StreamError) as error:
+                self._fail(error)
+        return None
 
     def _fail(self, error: H3ConnectionError | StreamError) -> None:
         if isinstance(error, StreamError):
