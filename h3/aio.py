@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Callable
-from functools import partial
 from typing import Any
+from weakref import ref
 
 from quicstack.connection.connection import Ready
 from quicstack.drivers.aio import AsyncConnection
 from quicstack.drivers.gate import Gate
-from quicstack.errors import StreamLimitReached
+from quicstack.errors import StreamLimitReached, once_more
 
 from .connection import H3Connection
-from .errors import H3ErrorCode, H3StreamError, InvalidMessage
+from .errors import H3ErrorCode, H3StreamError
 from .exchange import Exchange
 from .headers import Headers
 from .qpack import Fields
@@ -33,7 +33,7 @@ class AsyncExchange:
         self._session = session
         self._changed = Gate(session.connection.wakeups)
         self._on_lost: Callable[[], object] | None = None
-        exchange.owner = self
+        exchange.owner = ref(self)  # when nobody holds it, nobody waits there
 
     def wake(self) -> None:
         """Something changed: whoever waits looks again."""
@@ -60,7 +60,7 @@ class AsyncExchange:
     def check(self) -> None:
         """Raise what ended the exchange or the connection, if anything did."""
         if self.exchange.error is not None:
-            raise self.exchange.error
+            raise once_more(self.exchange.error)
         self._session.check()
 
     async def changed(self) -> None:
@@ -163,6 +163,7 @@ class AsyncH3:
         self.settings_received = asyncio.Event()
         self._on_request = on_request
         self._streams_allowed = asyncio.Event()
+        self._changed = Gate(connection.wakeups)
 
     def start(self) -> None:
         """Take the connection over, beginning with what has arrived already."""
@@ -172,10 +173,11 @@ class AsyncH3:
         """Called by the driver; wakes whoever waits."""
         result = self.h3.process(ready)
         for exchange in result.exchanges:
-            if isinstance(exchange.owner, AsyncExchange):
-                exchange.owner.wake()
+            if exchange.owner is not None:
+                _wake(exchange)
             elif self._on_request is not None and exchange.headers is not None and exchange.error is None:
                 self._on_request(exchange)
+        self._changed.open()
         if result.settings_received:
             self.settings_received.set()
         if ready.streams_allowed:
@@ -188,8 +190,7 @@ class AsyncH3:
         self.settings_received.set()
         self._streams_allowed.set()
         for exchange in self.h3.exchanges:
-            if isinstance(exchange.owner, AsyncExchange):
-                exchange.owner.wake()
+            _wake(exchange)
 
     def flush_message(self) -> None:
         """A whole message was written."""
@@ -211,9 +212,9 @@ class AsyncH3:
     def check(self) -> None:
         """Raise what closed the connection, if something did."""
         if self.h3.error is not None:
-            raise self.h3.error
+            raise once_more(self.h3.error)
         if self.h3.quic.closed is not None:
-            raise self.h3.quic.closed
+            raise once_more(self.h3.quic.closed)
 
     async def wait_settings(self) -> None:
         """Until the peer's SETTINGS are here: extended CONNECT and datagrams need them."""
@@ -237,8 +238,11 @@ class AsyncH3:
 
     async def drain(self) -> None:
         """Until every exchange is over."""
-        while self.h3.quic.closed is None and (exchanges := self.h3.exchanges):
-            stream, owner = exchanges[0].stream, exchanges[0].owner
-            if not isinstance(owner, AsyncExchange):
-                raise InvalidMessage("only exchanges of this layer can be waited for")
-            await owner.wait_for(partial(getattr, stream, "finished"))
+        while self.h3.quic.closed is None and self.h3.exchanges:
+            await self._changed.wait()
+
+
+def _wake(exchange: Exchange) -> None:
+    face = exchange.owner() if isinstance(exchange.owner, ref) else None
+    if face is not None:
+        face.wake()

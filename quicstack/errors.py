@@ -8,6 +8,7 @@ caught in exactly one place (``connection/receive``), which turns it into a CONN
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TypeVar
 
 __all__ = [
     "CertificateError",
@@ -26,6 +27,7 @@ __all__ = [
     "TransportErrorCode",
     "Truncated",
     "error_name",
+    "once_more",
     "printable",
 ]
 
@@ -80,6 +82,21 @@ def printable(text: str, most: int = MAX_REASON) -> str:
 
 class QuicstackError(Exception):
     """Root of every exception that ``quicstack``, ``h3`` and ``webtransport`` raise on purpose."""
+
+
+E = TypeVar("E", bound=Exception)
+
+
+def once_more(error: E) -> E:
+    """The same error as a new exception, to be raised for one that is kept.
+
+    An exception holds the frames it went through. So a connection, the error that ended it, and those who were told of
+    it would hold each other until the garbage collector finds them.
+    """
+    copy = error.__class__.__new__(error.__class__, *error.args)
+    copy.__dict__.update(error.__dict__)
+    copy.__cause__ = error.__cause__
+    return copy
 
 
 class TransportError(QuicstackError):

@@ -7,8 +7,11 @@ that begins with ``not here:`` (another kernel, another Python) stays a skip the
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
-from collections.abc import Generator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
@@ -42,3 +45,29 @@ def pytest_make_collect_report(
     report = yield
     refuse_skip(report)
     return report
+
+
+@pytest.fixture
+def no_cycles() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """``with no_cycles():`` what the block drops is freed at once, without the garbage collector."""
+
+    @contextlib.contextmanager
+    def watch() -> Iterator[None]:
+        gc.collect()
+        gc.disable()
+        try:
+            yield
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            found = Counter(type(thing).__qualname__ for thing in gc.garbage if is_ours(thing))
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+        assert not found, f"freed by nobody but the garbage collector: {dict(found)}"
+
+    return watch
+
+
+def is_ours(thing: object) -> bool:
+    return type(thing).__module__.split(".")[0] in ("quicstack", "h3", "webtransport")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from quicstack.drivers.aio import connect as connect_quic
 from quicstack.drivers.preferences import preferred_options, prefers_datagram_endpoint
 from quicstack.drivers.udp import UdpOptions
-from quicstack.errors import ConfigurationError, StreamLimitReached
+from quicstack.errors import ConfigurationError, StreamLimitReached, once_more
 from webtransport.codes import ErrorCode
 from webtransport.config import ClientConfig
 from webtransport.errors import CloseInfo, ConnectTimeout, SessionClosed, WebTransportError, WebTransportUnsupported
@@ -177,7 +177,7 @@ class WebTransportClient:
         info = core.close_info
         if info is not None and not core.was_established:
             self._abandon(link, core, None)
-            raise info.cause or SessionClosed(info)
+            raise once_more(info.cause) if info.cause else SessionClosed(info)
         return core
 
     def _abandon(self, link: Link, core: Session | None, error: BaseException | None) -> None:

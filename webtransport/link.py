@@ -13,12 +13,12 @@ from quicstack.connection.connection import Ready
 from quicstack.drivers.aio import AsyncConnection
 from quicstack.drivers.gate import Gate
 from quicstack.drivers.system import real_environment
+from quicstack.errors import once_more
 from quicstack.train import Address
 from webtransport.codes import ErrorCode
 from webtransport.config import CommonConfig
 from webtransport.dialects import DRAFT02, settings_to_send
 from webtransport.session_state import Session
-from webtransport.session_stream import SessionStream
 from webtransport.session_table import SessionTable
 
 __all__ = ["Link", "TransportInfo"]
@@ -105,7 +105,8 @@ class Link:
     def _settle(self) -> None:
         news = self.table.take_ready()
         for stream in news.streams:
-            _wake(stream)
+            if stream.face is not None and (face := stream.face()) is not None:
+                face.wake()
         for session in news.sessions:
             if session.face is None and self._on_session is not None:
                 self._on_session(self, session)
@@ -155,7 +156,7 @@ class Link:
         """The error that ended the connection, if one did."""
         error = self.table.failed or self.connection.engine.closed
         if error is not None:
-            raise error
+            raise once_more(error)
 
     async def wait_idle(self, timeout: float) -> None:
         """Give peers a moment to take in how their sessions ended (draft-16 §6)."""
@@ -203,8 +204,8 @@ def _make_h3(connection: AsyncConnection, settings: Mapping[int, int], *, implie
     )
 
 
-def _wake(owner: Session | SessionStream) -> None:
-    face = owner.face
+def _wake(session: Session) -> None:
+    face = session.face
     if face is not None:
         assert hasattr(face, "wake")
         face.wake()

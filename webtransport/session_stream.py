@@ -7,6 +7,7 @@ and steps aside; bytes stay in the QUIC stream's own buffers, and this object is
 from __future__ import annotations
 
 from typing import Protocol
+from weakref import ReferenceType
 
 from quicstack.transport.stream import Stream
 from webtransport.codes import ErrorCode, application_code, http_code
@@ -14,6 +15,12 @@ from webtransport.errors import CloseInfo, SessionClosed, StreamReset, StreamSto
 from webtransport.flow_control import SessionFlowControl
 
 __all__ = ["SessionStream", "StreamSession"]
+
+
+class Face(Protocol):
+    """What the application holds."""
+
+    def wake(self) -> None: ...
 
 
 class StreamSession(Protocol):
@@ -40,7 +47,7 @@ class StreamSession(Protocol):
 
 
 class SessionStream:
-    """The owner of a QUIC stream. ``face`` is free for whoever waits on it."""
+    """The owner of a QUIC stream. ``face`` leads to whoever waits on it."""
 
     __slots__ = (
         "_consumed",
@@ -60,7 +67,8 @@ class SessionStream:
         self.session = session
         self.stream = stream
         self.is_local = is_local
-        self.face: object | None = None
+        self.face: ReferenceType[Face] | None = None
+        """What the application holds. When it has let go of it, nobody waits there."""
         self._header_sent = stream.bytes_written if is_local else 0
         self._header_received = 0 if is_local else stream.bytes_consumed
         self._sent = 0

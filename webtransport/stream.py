@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from weakref import ref
 
 from quicstack.drivers.gate import Gate
 from webtransport.errors import WebTransportError
@@ -48,7 +49,7 @@ class _StreamFace:
         self._writing = Turn(f"writing stream {core.stream_id}")
         self._bytes_read = 0
         self._bytes_written = 0
-        core.face = self
+        core.face = ref(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._core.stream_id}>"

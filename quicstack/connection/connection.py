@@ -22,7 +22,7 @@ from quicstack.connection import (
 from quicstack.connection.setup import Identity, new_state
 from quicstack.connection.state import Phase
 from quicstack.environment import Environment
-from quicstack.errors import ConfigurationError, QuicstackError, TransportErrorCode
+from quicstack.errors import ConfigurationError, QuicstackError, TransportErrorCode, once_more
 from quicstack.observe.stats import ConnectionStats
 from quicstack.train import Path, SendError, Train
 from quicstack.transport.outbox import Bell
@@ -454,4 +454,4 @@ class Connection:
 
     def _check_open(self) -> None:
         if self._state.closed is not None:
-            raise self._state.closed.with_traceback(None)
+            raise once_more(self._state.closed)

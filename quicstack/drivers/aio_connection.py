@@ -13,7 +13,14 @@ from quicstack.connection.connection import Connection, Ready
 from quicstack.drivers.aio_stream import AsyncStream
 from quicstack.drivers.gate import Gate
 from quicstack.drivers.wakeups import wakeups_of
-from quicstack.errors import ConnectionClosed, MigrationFailed, QuicstackError, StreamLimitReached, TransportErrorCode
+from quicstack.errors import (
+    ConnectionClosed,
+    MigrationFailed,
+    QuicstackError,
+    StreamLimitReached,
+    TransportErrorCode,
+    once_more,
+)
 from quicstack.train import Address, Path
 from quicstack.transport.path import MigrationOutcome
 from quicstack.transport.stream import Stream
@@ -193,7 +200,7 @@ class AsyncConnection:
 
     def _check_open(self) -> None:
         if self.engine.closed is not None:
-            raise self.engine.closed.with_traceback(None)
+            raise once_more(self.engine.closed)
 
     # -- streams -------------------------------------------------------------------------------------------------
 
@@ -311,6 +318,7 @@ class AsyncConnection:
     def released(self) -> None:
         """The driver has forgotten the connection."""
         self._is_released = True
+        self._streams.clear()  # which hold the connection
         self._state.open()
 
     def fail(self, error: BaseException) -> None:

@@ -29,7 +29,7 @@ from quicstack.drivers.pump import Pump, forget_connections, give_up_if_unreacha
 from quicstack.drivers.system import observed, real_environment
 from quicstack.drivers.udp import UdpOptions, UdpSocket
 from quicstack.endpoint import Endpoint
-from quicstack.errors import ConnectionTimeout, QuicstackError, StreamLimitReached
+from quicstack.errors import ConnectionTimeout, QuicstackError, StreamLimitReached, once_more
 from quicstack.train import Address
 from quicstack.transport.stream import Stream
 
@@ -162,7 +162,7 @@ class BlockingConnection:
 
     def check_open(self) -> None:
         if self.engine.closed is not None:
-            raise self.engine.closed.with_traceback(None)
+            raise once_more(self.engine.closed)
 
     def flush(self) -> None:
         """Send what was asked of ``engine``, as far as the socket takes it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quicstack.errors import QuicstackError, StreamError
+from quicstack.errors import QuicstackError, StreamError, once_more
 from quicstack.transport.stream import Stream
 
 __all__ = ["give", "take"]
@@ -25,14 +25,14 @@ def take(stream: Stream, n: int, closed: QuicstackError | None) -> bytes | None:
     if stream.at_end or n == 0:
         return b""
     if closed is not None:
-        raise closed.with_traceback(None)
+        raise once_more(closed)
     return None
 
 
 def give(stream: Stream, data: bytes, accepted: int, fin: bool, closed: QuicstackError | None) -> int:  # hot path
     """Hand over what fits of ``data[accepted:]``, and the end with the last of it; how much is accepted by now."""
     if closed is not None:
-        raise closed.with_traceback(None)
+        raise once_more(closed)
     # One byte more than there is room for tells the engine that somebody waits for more room.
     end = accepted + stream.writable + 1
     is_last = end >= len(data)

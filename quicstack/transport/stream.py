@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quicstack.errors import StreamError
+from quicstack.errors import StreamError, once_more
 from quicstack.transport.outbox import Outbox
 from quicstack.transport.receive_stream import ReceiveStream
 from quicstack.transport.scheduler import DEFAULT_URGENCY, MAX_URGENCY
@@ -185,7 +185,7 @@ class Stream:
         """
         sending = self._sending()
         if self._outbox.closed is not None:
-            raise self._outbox.closed.with_traceback(None)
+            raise once_more(self._outbox.closed)
         accepted = sending.write(data, fin)
         if accepted or fin:
             self._outbox.push_stream(self)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -171,5 +172,36 @@ def test_waiting_for_the_end_may_be_cancelled_and_still_closes(run: Run, pair: A
         await asyncio.gather(wait, return_exceptions=True)
         await client.wait_closed()
         await client.wait_released()
+
+    run(scenario())
+
+
+def test_a_closed_connection_is_freed_at_once(run: Run, pair: Any, no_cycles: Callable[[], Any]) -> None:
+    """Its handler was told of the end by an exception, and neither may hold the other by it."""
+
+    async def handler(connection: AsyncConnection) -> None:
+        while True:
+            stream = await connection.accept_stream()
+            await stream.write_all(await stream.read_all())
+
+    async def scenario() -> None:
+        async with await serve("127.0.0.1", 0, configuration=pair.server, on_connection=handler) as server:
+            host, port = server.addresses[0][:2]
+
+            async def client() -> None:
+                async with await connect(host, port, configuration=pair.client) as connection:
+                    stream = await connection.open_stream()
+                    await stream.write_all(b"?")
+                    assert await stream.read_all() == b"?"
+                with contextlib.suppress(ConnectionClosed):
+                    await connection.open_stream()
+                await connection.wait_released()
+
+            await client()
+            with no_cycles():
+                for _ in range(3):
+                    await client()
+                while server.endpoint.connections:
+                    await asyncio.sleep(0.02)
 
     run(scenario())

@@ -233,3 +233,19 @@ def test_split_url() -> None:
     for url in ("http://example.org/", "https:///x", "https://user:pw@example.org/", "example.org"):
         with pytest.raises(InvalidMessage):
             split_url(url)
+
+
+async def test_what_is_over_is_freed_at_once(serving: Serving, no_cycles: Callable[[], Any]) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"part"
+            await asyncio.sleep(0)
+
+    async with serving(echo) as (client, _):
+        await (await client.get("/")).read()
+        with no_cycles():
+            assert await (await client.post("/", b"?")).read() == b"?"
+            assert await (await client.post("/", parts())).read() == 3 * b"part"
+            (await client.post("/", b"?")).cancel()
+            await client.session.drain()
+            await asyncio.sleep(0.1)  # for the server's last acknowledgements

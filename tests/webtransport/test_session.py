@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -463,3 +464,26 @@ async def test_cancelled_everywhere(app: ServerApp, client_config: Config, name:
         await stream.write_all(b"still here")
         assert await stream.read_all() == b"still here"
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_what_is_over_is_freed_at_once(
+    app: ServerApp, client_config: Config, no_cycles: Callable[[], Any]
+) -> None:
+    app.add_route("/echo", echo)
+    async with app.serve() as server, WebTransportClient(client_config()) as client:
+        session = await client.connect(f"https://127.0.0.1:{server.port}/echo")
+
+        async def use() -> None:
+            stream = await session.create_bidirectional_stream()
+            await stream.write_all(b"x" * 3000)
+            assert await stream.read_all() == b"x" * 3000
+            sending = await session.create_unidirectional_stream()
+            await sending.write_all(data=b"one way")
+            assert await (await session.accept_unidirectional_stream()).read_all() == b"one way"
+
+        await use()
+        with no_cycles():
+            await use()
+            await use()
+            await asyncio.sleep(0.1)  # for the last acknowledgements
+        await session.close()
