@@ -184,6 +184,8 @@ class AsyncH3:
             self._streams_allowed.set()
         if self.h3.quic.closed is not None:
             self._wake_all()
+            self.h3.release()
+            self._on_request = None  # there will be none; and it may hold this
         self.connection.flush()
 
     def _wake_all(self) -> None:

@@ -178,11 +178,6 @@ class H3Connection:
         stream.write(encode_varint(signal) + encode_varint(session_id))
         return stream
 
-    def send_datagram(self, stream_id: int, payload: bytes) -> bool:
-        """Send an HTTP Datagram for a request whose sending side is open; False when it was dropped."""
-        exchange = self._exchanges.get(stream_id)
-        return exchange is not None and exchange.send_datagram(payload)
-
     # The driver's verb.
 
     def process(self, ready: Ready) -> H3Ready:
@@ -200,6 +195,10 @@ class H3Connection:
         if self.peer_goaway != goaway_before:
             result.goaway = self.peer_goaway
         return result
+
+    def release(self) -> None:
+        """The connection is closed, and whoever had a request on it knows: hold none of them any more."""
+        self._exchanges.clear()
 
     def _process(self, ready: Ready, result: H3Ready) -> None:
         self._critical.open()

@@ -352,6 +352,11 @@ class Connection:
         """A stream that is not finished yet, by its ID."""
         return self._state.streams.streams.get(stream_id)
 
+    def disown_streams(self) -> None:
+        """The application has learned of the end: it is not held any longer by the streams that it owned."""
+        for stream in self._state.streams:
+            stream.owner = None
+
     # -- datagrams (RFC 9221) ----------------------------------------------------------------------------------------
 
     @property

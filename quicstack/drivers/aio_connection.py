@@ -318,7 +318,9 @@ class AsyncConnection:
     def released(self) -> None:
         """The driver has forgotten the connection."""
         self._is_released = True
-        self._streams.clear()  # which hold the connection
+        self._streams.clear()  # which hold the connection, as the protocol does, and what it owns
+        self._protocol = None
+        self.engine.disown_streams()
         self._state.open()
 
     def fail(self, error: BaseException) -> None:

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from h3.client import split_url
+from h3.client import H3Client, split_url
 from h3.errors import GoingAway, H3ErrorCode, H3StreamError, InvalidMessage
 from h3.server import Reply, Request
+from quicstack.config import Configuration
 from quicstack.errors import ConnectionClosed
+from quicstack.tls.trust import Trust
 
 Serving = Callable[..., Any]
 
@@ -241,9 +243,14 @@ async def test_what_is_over_is_freed_at_once(serving: Serving, no_cycles: Callab
             yield b"part"
             await asyncio.sleep(0)
 
-    async with serving(echo) as (client, _):
+    trust = Configuration(alpn_protocols=("h3",), trust=Trust.insecure())
+    async with serving(echo) as (client, server):
         await (await client.get("/")).read()
         with no_cycles():
+            async with H3Client.connect("127.0.0.1", server.server.addresses[0][1], configuration=trust) as other:
+                await (await other.get("/")).read()
+            while len(server.server.endpoint.connections) > 1:
+                await asyncio.sleep(0.02)
             assert await (await client.post("/", b"?")).read() == b"?"
             assert await (await client.post("/", parts())).read() == 3 * b"part"
             (await client.post("/", b"?")).cancel()
