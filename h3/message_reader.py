@@ -140,6 +140,8 @@ class MessageReader:
 
     def _read_frame_header(self) -> bool:
         """RFC 9114 §7.1. False when there is nothing more to do now."""
+        if not self._stream.readable:
+            return False
         value: int | None
         if self._type is None and (header := self._varints.next_two()) is not None:
             self._type, value = header

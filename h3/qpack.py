@@ -20,6 +20,10 @@ Fields = list[tuple[bytes, bytes]]
 
 _FIELD_OVERHEAD = 32  # RFC 9114 §4.2.2
 
+_ACKNOWLEDGMENTS_TOGETHER = 16
+"""Section Acknowledgments that leave together. They let the peer evict what the sections refer to, which can wait, and
+each by itself would be one more frame with every message. One that tells of a new entry leaves at once."""
+
 
 class _Incomplete(Exception):
     """The bytes end inside an integer or a string."""
@@ -137,6 +141,7 @@ class FieldDecoder:
         "_decoder",
         "_held",
         "_insert_count",
+        "_is_output_due",
         "_known_received_count",
         "_max_held",
         "_max_lines",
@@ -145,6 +150,7 @@ class FieldDecoder:
         "_partial",
         "_required",
         "_table_capacity",
+        "_waiting_acknowledgments",
     )
 
     def __init__(self, *, capacity: int, blocked_streams: int, max_section_size: int, max_lines: int = 256) -> None:
@@ -159,6 +165,8 @@ class FieldDecoder:
         self._held: dict[int, int] = {}
         self._max_held = 8 * max_section_size
         self._output = bytearray()
+        self._is_output_due = False
+        self._waiting_acknowledgments = 0
         self._partial = b""
         self._budget = Budget(4096, "QPACK encoder instructions")
 
@@ -217,7 +225,12 @@ class FieldDecoder:
     def _accept(self, control: bytes, fields: Fields, required: int) -> Fields:
         self._output += control  # the acknowledgment is due even if the section is refused: it was processed
         if control:
-            self._known_received_count = max(self._known_received_count, required)
+            self._waiting_acknowledgments += 1
+            if required > self._known_received_count:
+                self._known_received_count = required
+                self._is_output_due = True
+            elif self._waiting_acknowledgments == _ACKNOWLEDGMENTS_TOGETHER:
+                self._is_output_due = True
         self._budget.earn(512)
         if field_section_size(fields) > self._max_size:
             raise _too_large(f"field section is larger than {self._max_size} bytes")
@@ -228,6 +241,7 @@ class FieldDecoder:
         self._held.pop(stream_id, None)
         self._required.pop(stream_id, None)
         self._output += self._decoder.cancel_stream(stream_id)
+        self._is_output_due = bool(self._output)
 
     def receive(self, data: bytes) -> list[int]:
         """Bytes of the peer's encoder stream; returns the streams whose sections are blocked no more."""
@@ -243,8 +257,8 @@ class FieldDecoder:
 
     @property
     def has_output(self) -> bool:
-        """:meth:`take_output` would return something."""
-        return bool(self._output) or self._insert_count > self._known_received_count
+        """:meth:`take_output` would return something that should leave now."""
+        return self._is_output_due or self._insert_count > self._known_received_count
 
     def take_output(self) -> bytes:
         """Instructions for our decoder stream.
@@ -258,6 +272,8 @@ class FieldDecoder:
             self._output += _encode_integer(increment, 6)
         output = bytes(self._output)
         self._output.clear()
+        self._is_output_due = False
+        self._waiting_acknowledgments = 0
         return output
 
     def _complete_instructions(self, data: bytes) -> int:

@@ -372,3 +372,20 @@ def test_without_credit_nothing_is_inserted() -> None:
     encoder.apply_settings(4096)
     for n in range(5):
         assert encoder.encode(4 * n, [(b"x-a", b"b")], can_instruct=False)[0] == b""
+
+
+def test_acknowledgments_that_say_nothing_new_leave_together() -> None:
+    fields = decoder()
+    fields.receive(SET_CAPACITY_4096 + insert(b"x"))
+    assert fields.has_output  # the Insert Count Increment
+    fields.take_output()
+    for number in range(16):
+        assert not fields.has_output
+        fields.decode(4 * number, REFER_TO_FIRST)
+    assert fields.has_output
+    acknowledgments = fields.take_output()
+    assert len(acknowledgments) == 16 and acknowledgments[:2] == b"\x80\x84"
+    fields.decode(64, REFER_TO_FIRST)
+    fields.cancel(68)
+    assert fields.has_output  # what leaves at once takes along what waits
+    assert fields.take_output() == integer(64, 7, 0x80) + integer(68, 6, 0x40)
