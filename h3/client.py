@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from quicstack.config import Configuration
-from quicstack.drivers.aio import connect
+from quicstack.drivers.aio import UdpOptions, connect
 from quicstack.errors import QuicstackError
 from quicstack.tls.trust import Trust
 
@@ -107,18 +107,19 @@ class H3Client:
         configuration: Configuration | None = None,
         trust: Trust | None = None,
         settings: H3Settings | None = None,
+        options: UdpOptions | None = None,
     ) -> AsyncIterator[H3Client]:
         """Connect, and close with H3_NO_ERROR at the end of the ``async with`` block.
 
         ``configuration`` is made for "h3" when it is not given; its ``server_name`` defaults to ``host``. With its
         ``early_data``, and a session of that server, GET and other safe requests go out in 0-RTT packets, which
         somebody may send a second time (RFC 8470 §4); all others wait for the handshake. They keep to the default
-        settings, for those of the session are not remembered (RFC 9114 §7.2.4.2).
+        settings, for those of the session are not remembered (RFC 9114 §7.2.4.2). ``options`` are for the socket.
         """
         configuration = configuration or Configuration(alpn_protocols=("h3",))
         if trust is not None:
             configuration = dataclasses.replace(configuration, trust=trust)
-        connection = await connect(host, port, configuration=configuration)
+        connection = await connect(host, port, configuration=configuration, options=options)
         name = f"[{host}]" if ":" in host else host
         client = cls(AsyncH3(connection, settings=settings), name if port == 443 else f"{name}:{port}")
         client.session.start()

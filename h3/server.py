@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from quicstack.config import Configuration
 from quicstack.drivers import aio
-from quicstack.drivers.aio import AsyncConnection, AsyncServer
+from quicstack.drivers.aio import AsyncConnection, AsyncServer, UdpOptions
 from quicstack.errors import QuicstackError
 
 from .aio import AsyncExchange, AsyncH3, Body
@@ -170,9 +170,17 @@ class H3Server:
         assert self._server is not None
         return self._server
 
-    async def start(self, host: str | Sequence[str] | None, port: int, configuration: Configuration) -> None:
+    async def start(
+        self,
+        host: str | Sequence[str] | None,
+        port: int,
+        configuration: Configuration,
+        options: UdpOptions | None = None,
+    ) -> None:
         """Bind and accept connections."""
-        self._server = await aio.serve(host, port, configuration=configuration, on_connection=self._on_connection)
+        self._server = await aio.serve(
+            host, port, configuration=configuration, on_connection=self._on_connection, options=options
+        )
 
     async def _on_connection(self, connection: AsyncConnection) -> None:
         await connection.wait_connected()  # RFC 8470 §3: by then nothing is a replay
@@ -213,11 +221,12 @@ async def serve(
     configuration: Configuration,
     *,
     settings: H3Settings | None = None,
+    options: UdpOptions | None = None,
 ) -> H3Server:
     """Serve HTTP/3 on one address, on several, or, with None, on all of this machine.
 
-    ``configuration`` needs certificates, and "h3" among its ``alpn_protocols``.
+    ``configuration`` needs certificates, and "h3" among its ``alpn_protocols``. ``options`` are for the sockets.
     """
     server = H3Server(handler, settings)
-    await server.start(host, port, configuration)
+    await server.start(host, port, configuration, options)
     return server

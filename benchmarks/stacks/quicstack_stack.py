@@ -19,7 +19,7 @@ from h3.client import H3Client
 from h3.server import Reply, Request
 from h3.server import serve as serve_h3
 from quicstack import CertificateKey, CertificateStore, Configuration, Cubic, NewReno, Trust
-from quicstack.drivers.aio import AsyncConnection, AsyncStream, connect, serve
+from quicstack.drivers.aio import AsyncConnection, AsyncStream, UdpOptions, connect, serve
 from quicstack.observe.stats import Counters
 from quicstack.observe.trace import Trace
 from quicstack.session_store import SessionStore
@@ -34,6 +34,9 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 """What the other stacks do as well: 1200 bytes, AES-128-GCM, X25519. A thousand idle connections
 live until all are there. Everything else as it comes."""
+
+
+OPTIONS = UdpOptions(busy_poll=float(os.environ.get("BENCH_BUSY_POLL", "0")))
 
 
 class AckCount(Trace):
@@ -146,13 +149,15 @@ async def serve_layer(folder: str, layer: str) -> None:
     certificate, key = f"{folder}/cert.pem", f"{folder}/key.pem"
     store = CertificateStore(CertificateKey.load(certificate, key))
     if layer == "quic":
+        wanted = configuration(layer, certificates=store)
         async with await serve(
-            "127.0.0.1", 0, configuration=configuration(layer, certificates=store), on_connection=on_connection
+            "127.0.0.1", 0, configuration=wanted, on_connection=on_connection, options=OPTIONS
         ) as server:
             workloads.say(port=server.addresses[0][1])
             await workloads.input_ends()
     elif layer == "h3":
-        async with await serve_h3("127.0.0.1", 0, on_request, configuration(layer, certificates=store)) as h3:
+        wanted = configuration(layer, certificates=store)
+        async with await serve_h3("127.0.0.1", 0, on_request, wanted, options=OPTIONS) as h3:
             workloads.say(port=h3.server.addresses[0][1])
             await workloads.input_ends()
     else:
@@ -283,9 +288,9 @@ def connector(port: int, layer: str, resuming: bool) -> Connect:
 
     async def connect_layer() -> Any:
         if layer == "quic":
-            return QuicLink(await connect("127.0.0.1", port, configuration=wanted))
+            return QuicLink(await connect("127.0.0.1", port, configuration=wanted, options=OPTIONS))
         if layer == "h3":
-            context = H3Client.connect("127.0.0.1", port, configuration=wanted)
+            context = H3Client.connect("127.0.0.1", port, configuration=wanted, options=OPTIONS)
             return H3Link(await context.__aenter__(), context)
         client = WebTransportClient(config=ClientConfig.create(verify_mode=ssl.CERT_NONE, quic=SETTINGS))
         await client.__aenter__()

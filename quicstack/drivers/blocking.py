@@ -88,10 +88,22 @@ class SelectDriver:
         wanted = selectors.EVENT_READ if self._pump.waiting is None else selectors.EVENT_READ | selectors.EVENT_WRITE
         if self._selector.get_key(self.udp).events != wanted:
             self._selector.modify(self.udp, wanted)
-        if any(events & selectors.EVENT_READ for _, events in self._selector.select(delay)):
+        if any(events & selectors.EVENT_READ for _, events in self._select(delay)):
             self._pump.receive(self.udp)
         self._pump.expire()
         self._dispatch()
+
+    def _select(self, delay: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait, at first without sleeping (``busy_poll``)."""
+        busy = self.udp.options.busy_poll
+        if busy:
+            busy = busy if delay is None else min(busy, delay)
+            delay = None if delay is None else delay - busy
+            end = time.monotonic() + busy
+            while time.monotonic() < end:
+                if found := self._selector.select(0):
+                    return found
+        return self._selector.select(delay)
 
     def send(self) -> None:
         """Send what the engine has, as far as the socket takes it."""

@@ -116,5 +116,5 @@ async def open_datagram_endpoint(driver: LoopDriver, udp: UdpSocket) -> None:
     except BaseException:
         udp.close()
         raise
-    driver.sockets.append(udp)
+    driver.note_socket(udp)
     driver.add_carrier(carrier, address, carrier.close)

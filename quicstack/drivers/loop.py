@@ -10,6 +10,7 @@ from typing import Any
 
 from quicstack.connection.connection import Connection
 from quicstack.drivers.aio_connection import AsyncConnection
+from quicstack.drivers.busy_poll import BusyPoll
 from quicstack.drivers.gate import Gate
 from quicstack.drivers.pump import SHORTEST_TIMER, Carrier, Pump, Source, forget_connections
 from quicstack.drivers.udp import UdpSocket
@@ -60,6 +61,7 @@ class LoopDriver:
         self._is_answered = False
         self._is_last = False
         self._is_finished = False
+        self._busy_poll: BusyPoll | None = None
         self._finished = Gate(self.wakeups)
 
     # -- sockets -------------------------------------------------------------------------------------------------
@@ -67,8 +69,14 @@ class LoopDriver:
     def add_socket(self, udp: UdpSocket) -> None:
         """Carry trains by this socket. NotImplementedError where the loop cannot watch one."""
         self.loop.add_reader(udp.fileno(), self.readable, udp)
-        self.sockets.append(udp)
+        self.note_socket(udp)
         self.add_carrier(udp, udp.address, partial(self._remove_socket, udp))
+
+    def note_socket(self, udp: UdpSocket) -> None:
+        """A socket by which trains are carried, here or by a datagram transport."""
+        self.sockets.append(udp)
+        if udp.options.busy_poll:
+            self._busy_poll = BusyPoll(self.loop, udp.options.busy_poll)
 
     def add_carrier(self, carrier: Carrier, address: Address, close: Callable[[], None]) -> None:
         """Carry trains by something else; their ``Path.socket`` is its place in the order of adding."""
@@ -113,6 +121,8 @@ class LoopDriver:
         """Take in what came, then either send or first let the applications that were woken run."""
         self.pump.receive(source)
         self._react()
+        if self._busy_poll is not None and not self._is_finished:
+            self._busy_poll.begin()
 
     def flush(self) -> None:
         if self._dispatching:
@@ -267,6 +277,8 @@ class LoopDriver:
             if handle is not None:
                 handle.cancel()
         self._turn = self._timer = None
+        if self._busy_poll is not None:
+            self._busy_poll.end()
         for close in self._closers:
             close()
         self._closers.clear()  # they hold this driver
