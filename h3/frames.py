@@ -107,8 +107,9 @@ class VarintReader:
         """True when an integer has begun and not ended."""
         return bool(self._partial)
 
-    def next_two(self) -> tuple[int, int] | None:
-        """Two integers that are both here already, as nearly always. None, and nothing taken, when they are not."""
+    def peek_two(self) -> tuple[int, int, int] | None:
+        """Two integers and their size in bytes, which are left where they are. None unless both have begun here and are
+        here completely, as nearly always."""
         if self._partial:
             return None
         data = self._stream.peek(_TWO_INTEGERS)
@@ -119,8 +120,7 @@ class VarintReader:
             second, end = read_varint(data, end)
         except Truncated:
             return None
-        self._stream.read(end)
-        return first, second
+        return first, second, end
 
     def next(self) -> int | None:
         """The next integer, or None until more bytes arrive."""

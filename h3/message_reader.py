@@ -143,9 +143,14 @@ class MessageReader:
         if not self._stream.readable:
             return False
         value: int | None
-        if self._type is None and (header := self._varints.next_two()) is not None:
-            self._type, value = header
+        if self._type is None and (header := self._varints.peek_two()) is not None:
+            self._type, value, size = header
             self._check_type(self._type)
+            if self._type == FrameType.HEADERS and self._is_here(value, size):
+                self._type = None
+                self._on_section(self._stream.read(size + value)[size:])
+                return True
+            self._stream.read(size)
         else:  # it comes in pieces
             if self._type is None:
                 self._type = self._varints.next()
@@ -160,6 +165,10 @@ class MessageReader:
             return False
         self._begin_frame(self._type, value)
         return True
+
+    def _is_here(self, length: int, header: int) -> bool:
+        """A whole HEADERS frame is, of a size that is allowed: most are, and then they are read at once."""
+        return 0 < length <= self._settings.max_field_section_size and header + length <= self._stream.readable
 
     def _check_type(self, frame_type: int) -> None:
         """Whether a frame may stand here (RFC 9114 §4.1, §4.4, §7 table 1)."""
@@ -223,12 +232,15 @@ class MessageReader:
         frame_type, self._type, self._length = self._type, None, None
         if frame_type == FrameType.HEADERS:
             section, self._payload = self._payload or chunk, b""
-            fields = self._decode(self._stream.id, section)
-            if fields is None:
-                self.is_blocked = True
-            else:
-                self._on_fields(fields)
+            self._on_section(section)
         return True
+
+    def _on_section(self, section: bytes) -> None:
+        fields = self._decode(self._stream.id, section)
+        if fields is None:
+            self.is_blocked = True
+        else:
+            self._on_fields(fields)
 
     def _on_fields(self, fields: Fields) -> None:
         """One field section: interim response, header section or trailer section."""
