@@ -142,11 +142,10 @@ class Endpoint:
         if len(data) <= size:
             self._receive_one(train, now)
             return
-        cid_end = 1 + self._cid_length
-        first = data[0] & LONG_HEADER
-        cid = data[1:cid_end]
-        if not first and all(
-            data[i + 1 : i + cid_end] == cid and not data[i] & LONG_HEADER for i in range(size, len(data), size)
+        count = (len(data) + size - 1) // size
+        # One column of the train after the other: the first bytes, then those of the connection IDs.
+        if max(data[::size]) < LONG_HEADER and all(
+            data[at::size].count(data[at]) == count for at in range(1, 1 + self._cid_length)
         ):
             self._receive_one(train, now)
             return

@@ -33,7 +33,7 @@ from quicstack.connection.state import (
 from quicstack.errors import ConnectionClosed, TransportError, TransportErrorCode
 from quicstack.observe.trace import Trace
 from quicstack.train import Path, Train
-from quicstack.transport.packet_protection import SAMPLE_LENGTH, BarePacket, InvalidTag
+from quicstack.transport.packet_protection import AEAD_TAG_LENGTH, SAMPLE_LENGTH, BarePacket, InvalidTag
 from quicstack.transport.packet_space import MAX_WAITING, MAX_WAITING_BYTES, PacketSpace, WaitingPacket
 from quicstack.wire.frame import ACK_FREQUENCY, DATAGRAM_LEN, read_frame_type
 from quicstack.wire.packet import (
@@ -312,10 +312,12 @@ def _open_run(
     fixed_bit = 0 if state.local_parameters.grease_quic_bit else FIXED_BIT
     checked, expected = RESERVED_BITS | fixed_bit | KEY_PHASE, fixed_bit | state.key_phase.receive_bit << 2
     payloads = keys.open_run(data, packets, number, checked, expected)
-    return [
-        (number, payload, end - start + len(header))
-        for number, payload, (header, _, start, end) in zip(count(number), payloads, packets, strict=False)
-    ]
+    if not payloads:
+        return []
+    overhead = len(header) + AEAD_TAG_LENGTH
+    sizes = [len(payloads[0]) + overhead] * len(payloads)
+    sizes[-1] = len(payloads[-1]) + overhead  # the last one of a train may be shorter
+    return list(zip(count(number), payloads, sizes, strict=False))
 
 
 def _process_run(

@@ -19,6 +19,7 @@ __all__ = [
     "ACK",
     "CRYPTO",
     "MTU_PROBE",
+    "RUN",
     "STREAM",
     "VALUE",
     "Record",
@@ -40,17 +41,33 @@ ACK = 3
 """(ACK, largest): not sent again, but what it reports need not be reported again once it is acknowledged (§13.2.4)."""
 MTU_PROBE = 4
 """(MTU_PROBE, path_mtu): nothing to send again; it proves a size or does not (RFC 9000 §14.4)."""
+RUN = 5
+"""(RUN, stream, number, start, step): one for all packets of a run (``connection/runs``), and the only one of each. The
+packet of that number has the bytes from ``start`` on, every packet has ``step`` of them, and none has the end."""
 
 # PADDING, PING, PATH_CHALLENGE, PATH_RESPONSE, DATAGRAM and CONNECTION_CLOSE leave no record: never sent again.
 
 
 def on_acked(state: ConnectionState, space: PacketSpace, packets: list[SentPacket]) -> None:  # hot path
     """The peer has processed these packets."""
-    stream, start, stop = None, 0, 0  # a run of contiguous bytes of one stream, settled in one call
+    stream, start, stop = None, 0, 0  # contiguous bytes of one stream, settled in one call
+    run, step, before = None, 0, 0  # the records of the run that the last packet belongs to; and where it would begin
     for packet in packets:
+        if packet.frames is run and before + packet.packet_number * step == stop:
+            stop += step
+            continue
         for record in packet.frames:
             kind = record[0]
-            if kind == STREAM:
+            if kind == RUN:
+                _, of, number, first, step = record
+                run, before = packet.frames, first - number * step
+                first = before + packet.packet_number * step
+                if of is not stream or first != stop:
+                    if stream is not None:
+                        _stream_acked(state, stream, start, stop, False)
+                    stream, start = of, first
+                stop = first + step
+            elif kind == STREAM:
                 if record[1] is stream and record[2] == stop and not record[4]:
                     stop = record[3]
                     continue
@@ -126,9 +143,9 @@ def send_again(state: ConnectionState, space: PacketSpace, packet: SentPacket) -
     outbox = state.outbox
     for record in packet.frames:
         kind = record[0]
-        if kind == STREAM:
-            stream = record[1]
-            if stream.send.on_lost(record[2], record[3], record[4]):
+        if kind in (STREAM, RUN):
+            _, stream, start, stop, fin = record if kind == STREAM else _of_run(record, packet)
+            if stream.send.on_lost(start, stop, fin):
                 outbox.push_stream(stream)
         elif kind == CRYPTO:
             space.crypto.outgoing.on_lost(record[1], record[2])
@@ -136,3 +153,10 @@ def send_again(state: ConnectionState, space: PacketSpace, packet: SentPacket) -
             value = record[1]
             if value.packet_number == packet.packet_number and not value.acked:
                 outbox.push(value)
+
+
+def _of_run(record: Record, packet: SentPacket) -> Record:
+    """What a packet of a run would have as a record of its own."""
+    _, stream, number, start, step = record
+    start += (packet.packet_number - number) * step
+    return STREAM, stream, start, start + step, False

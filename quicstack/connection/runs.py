@@ -9,8 +9,10 @@ one go.
 
 from __future__ import annotations
 
+from itertools import islice
+
 from quicstack.connection import lifecycle
-from quicstack.connection.retransmission import STREAM as STREAM_RECORD
+from quicstack.connection.retransmission import RUN
 from quicstack.connection.state import APPLICATION, ConnectionState
 from quicstack.observe.trace import Trace
 from quicstack.recovery.sent_packet import SentPacket
@@ -31,7 +33,7 @@ def take_run(
 ) -> int:  # hot path: benchmarks/engine.py
     """Take in the run that begins with ``packets[index]``, whose payload begins with RUN_FRAME.
 
-    Returns how many packets it has. 0: it is no run, for one of many reasons.
+    ``packets`` are numbered without a gap. Returns how many packets it has. 0: it is no run, for one of many reasons.
     """
     number, payload, _ = packets[index]
     if number != space.acks.largest + 1:
@@ -52,9 +54,8 @@ def take_run(
     tag = (payload[at] >> 6) << (8 * width - 2)
     stop = offset + len(chunk)
     chunks = [chunk]
-    for number_here, payload, _ in packets[index + 1 :]:
-        number += 1
-        if number_here != number or payload[:at] != head or int.from_bytes(payload[at:body], "big") != stop | tag:
+    for _, payload, _ in islice(packets, index + 1, None):
+        if not payload.startswith(head + (stop | tag).to_bytes(width, "big")):
             break
         chunk = payload[body:]
         chunks.append(chunk)
@@ -96,11 +97,8 @@ def fill_run(
     if not payloads:
         return []
     size = capacity + overhead
-    step = starts.step
-    sent = [
-        SentPacket(at, now, size, True, True, ((STREAM_RECORD, stream, start, start + step, False),), ecn)
-        for at, start in enumerate(starts, number)
-    ]
+    records = ((RUN, stream, number, starts.start, starts.step),)
+    sent = [SentPacket(at, now, size, True, True, records, ecn) for at in range(number, number + len(payloads))]
     state.recovery.on_train_sent(APPLICATION, sent, now)
     if not state.eliciting_sent:
         lifecycle.note_eliciting_sent(state, now)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
+from itertools import repeat
 
 from quicstack.recovery.sent_packet import SentPacket
 
@@ -96,7 +97,7 @@ class SpaceState:
             if largest - smallest > SPARSE + 4 * len(sent):
                 block = [pop(number) for number in list(sent) if smallest <= number <= largest]
             else:
-                block = [p for number in range(smallest, largest + 1) if (p := pop(number, None)) is not None]
+                block = list(filter(None, map(pop, range(smallest, largest + 1), repeat(None))))
             if smallest == oldest:
                 self.oldest = largest + 1
             if block:

@@ -231,12 +231,14 @@ class SendStream:
         count = min(count, (end - 1 - first) // step)
         if count <= 0:
             return [], range(0)
-        data = buffer.take(first, first + count * step)
-        window.used += len(data)
-        buffer.next = first + len(data)
-        starts = range(first, first + len(data), step)
+        end = first + count * step
+        data, at = buffer.span(first, end)
+        window.used += end - first
+        buffer.next = end
+        starts = range(first, end, step)
+        at -= first
         frames = [
-            head + (at + first | tag).to_bytes(width, "big") + data[at : at + step] for at in range(0, len(data), step)
+            head + (start | tag).to_bytes(width, "big") + data[start + at : start + at + step] for start in starts
         ]
         return frames, starts
 
