@@ -256,7 +256,9 @@ class PacketKeys:
         if count == 1:
             header, pn_length = _unmasked(data, 0, 1 + cid_length, self.masks(data[sample : sample + SAMPLE_LENGTH]))
             return [(header, pn_length, 1 + cid_length + pn_length, min(segment_size, total))]
-        masks = self.masks(b"".join([data[i + sample : i + sample + SAMPLE_LENGTH] for i in starts]))
+        rest = segment_size - sample - SAMPLE_LENGTH
+        samples = _records(f"{sample}x{SAMPLE_LENGTH}s{rest}x", count - 1).unpack_from(data)
+        masks = self.masks(b"".join(samples) + data[starts[-1] + sample : starts[-1] + sample + SAMPLE_LENGTH])
         firsts = _xor(data[::segment_size][:count], masks[::16].translate(_SHORT_HEADER_BITS))
         pn_length = (firsts[0] & 3) + 1
         length = 1 + cid_length + pn_length
