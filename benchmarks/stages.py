@@ -24,7 +24,7 @@ from rows import Entry
 RULES = (
     # stage, the file, the line that was struck; the first that fits
     ("system call", r"", r"\b(sendmsg|recvmsg\w*|sendto|recvfrom\w*|poll)\("),
-    ("AEAD", r"packet_protection", r"to_bytes\(12,"),  # the nonce
+    ("AEAD", r"packet_protection", r"to_bytes\(12,|map\(self\._(seal|open)"),  # the nonce, and what takes it
     ("header protection", r"packet_protection", r""),
     ("routing", r"quicstack/(endpoint|train|stateless)\.py", r""),
     ("ACK building", r"transport/(ack_|packet_space)|connection/ack_", r""),
