@@ -52,10 +52,11 @@ def take_run(
     at = body - width
     head = payload[:at]
     tag = (payload[at] >> 6) << (8 * width - 2)
+    widest = 1 << (8 * width - 2)  # from here on an offset takes more bytes
     stop = offset + len(chunk)
     chunks = [chunk]
     for _, payload, _ in islice(packets, index + 1, None):
-        if not payload.startswith(head + (stop | tag).to_bytes(width, "big")):
+        if stop >= widest or not payload.startswith(head + (stop | tag).to_bytes(width, "big")):
             break
         chunk = payload[body:]
         chunks.append(chunk)

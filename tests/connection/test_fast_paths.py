@@ -14,6 +14,7 @@ from quicstack.connection import receive, send
 from quicstack.connection.connection import Connection
 from quicstack.observe.trace import Trace
 from quicstack.train import Train
+from quicstack.wire.varint import encode_varint
 
 UP, DOWN = Random("up").randbytes(700_000), Random("down").randbytes(900_000)
 
@@ -142,3 +143,19 @@ def test_runs_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(send, "fill_run", watched_fill)
     transfer()
     assert max(taken) > 20 and max(filled) > 20
+
+
+@pytest.mark.parametrize("third", [encode_varint(70), bytes((70,)), b"\x80\x00\x00\x46"], ids=["2", "not-1", "4"])
+def test_a_run_ends_where_its_offset_takes_more_bytes(third: bytes) -> None:
+    pair = Pair()
+    pair.exchange()
+    pair.client.open_stream().write(bytes(10))
+    pair.exchange()
+    state = pair.server._state
+    space = state.spaces[2]
+    number = space.acks.largest + 1
+    payloads = [b"\x0c\x00" + offset + bytes(30) for offset in (b"\x0a", b"\x28", third)]
+    packets = [(number + index, payload, 60) for index, payload in enumerate(payloads)]
+    assert receive.take_run(state, space, packets, 0, pair.now, 0) == 2
+    stream = pair.server.stream(0)
+    assert stream is not None and stream.readable == 70
