@@ -56,9 +56,12 @@ class SendBuffer:
 
     def get(self, start: int, stop: int) -> bytes:  # hot path
         """These bytes of the stream."""
-        if start == stop:
+        if len(self._pieces) == 1:  # a small message
+            data, at = self._pieces[0], start - self._starts[0]
+        elif start == stop:
             return b""
-        data, at = self.span(start, stop)
+        else:
+            data, at = self.span(start, stop)
         return data[at : at + stop - start]
 
     def span(self, start: int, stop: int) -> tuple[bytes, int]:  # hot path
@@ -96,8 +99,11 @@ class SendBuffer:
             stop = max(stop, acked.pop_first()[1])
         self.acked_to = stop
         pieces, starts = self._pieces, self._starts
-        if stop - starts[0] >= len(pieces[0]):
-            count = len(pieces) if stop == self.end else bisect_right(starts, stop) - 1
+        if stop == self.end:
+            pieces.clear()
+            starts.clear()
+        elif stop - starts[0] >= len(pieces[0]):
+            count = bisect_right(starts, stop) - 1
             del pieces[:count], starts[:count]
 
     def on_lost(self, start: int, stop: int) -> None:
