@@ -264,9 +264,9 @@ def discard_keys(state: ConnectionState, index: int, now: float) -> None:
     space.waiting.clear()
     space.crypto.outgoing.clear()
     space.crypto.incoming.clear()
+    space.acks.on_ack_sent()
     if space is not state.rx_space:  # else it is released once the peer has acknowledged HANDSHAKE_DONE
         space.release()
-    space.acks.on_ack_sent()
     state.recovery.discard_space(index)
     state.recovery.set_loss_detection_timer(now)
     if state.probe_space == index:

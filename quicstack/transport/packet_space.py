@@ -29,7 +29,8 @@ class WaitingPacket:
 
 
 _NO_CRYPTO = CryptoStream()
-"""Of all spaces that are over together: 600 bytes for each of two in every connection."""
+_NO_ACKS = AckTracker(immediate=True)
+"""Of all spaces that are over together: a kilobyte for each of two in every connection. Nothing comes there any more."""
 
 
 class PacketSpace:
@@ -61,5 +62,6 @@ class PacketSpace:
         """RFC 9001 §4.9: the keys are gone for good."""
 
     def release(self) -> None:
-        """The keys are gone and no frame of this space is being read: CRYPTO data has no place any more."""
+        """The keys are gone and no packet of this space is being read: nothing has a place in it any more."""
         self.crypto = _NO_CRYPTO
+        self.acks = _NO_ACKS
