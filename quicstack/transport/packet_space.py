@@ -30,7 +30,7 @@ class WaitingPacket:
 
 _NO_CRYPTO = CryptoStream()
 _NO_ACKS = AckTracker(immediate=True)
-"""Of all spaces that are over together: a kilobyte for each of two in every connection. Nothing comes there any more."""
+"""Of all spaces that are over: a kilobyte for each of two in every connection. Nothing comes there any more."""
 
 
 class PacketSpace:
