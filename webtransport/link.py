@@ -96,6 +96,7 @@ class Link:
         self.connection.flush()
         if self.table.failed is not None:
             self.stop()
+            self.h3.release()
 
     def touch(self) -> None:
         """Something was written, read, opened or closed here: let it leave, and look what followed from it."""
@@ -108,9 +109,11 @@ class Link:
             if stream.face is not None and (face := stream.face()) is not None:
                 face.wake()
         for session in news.sessions:
-            if session.face is None and self._on_session is not None:
+            if session.face is None and self._on_session is not None and not session.is_forgotten:
                 self._on_session(self, session)
             _wake(session)
+            if session.session_id not in self.table.sessions:
+                session.let_go()
         for exchange in news.requests:
             if self._on_request is not None:
                 self._on_request(exchange)

@@ -97,6 +97,15 @@ class Session:
     def max_stream_error(self) -> int:
         return self.dialect.max_stream_error
 
+    def let_go(self) -> None:
+        """Nothing will happen to it any more: what it holds does not hold it, so that it goes when nobody wants it."""
+        self.face = self.exchange.owner = None
+
+    @property
+    def is_forgotten(self) -> bool:
+        """``let_go`` was called."""
+        return self.exchange.owner is not self
+
     # Beginning
 
     def establish(self, subprotocol: str | None) -> None:

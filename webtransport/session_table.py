@@ -347,6 +347,7 @@ class SessionTable:
         self.failed = error
         for session in self.sessions.values():
             session.lose(error)
+        self._changed.update(self.sessions)  # for the last time
         self.sessions.clear()
 
     def _remember_end(self, session_id: int) -> None:
@@ -360,3 +361,4 @@ class SessionTable:
             if session.is_over:
                 del self.sessions[session_id]
                 self._remember_end(session_id)
+                self._changed[session_id] = session  # for the last time

@@ -144,3 +144,5 @@ def forget_connections(endpoint: Endpoint) -> None:
     endpoint.close(time.monotonic())
     while (deadline := endpoint.next_timeout()) is not None:
         endpoint.handle_timeout(deadline)
+    while endpoint.next_train(time.monotonic()) is not None:
+        pass  # what stood in line to be asked is not held by the line any more

@@ -485,5 +485,9 @@ async def test_what_is_over_is_freed_at_once(
         with no_cycles():
             await use()
             await use()
-            await asyncio.sleep(0.1)  # for the last acknowledgements
+            async with WebTransportClient(client_config()) as other:
+                gone = await other.connect(f"https://127.0.0.1:{server.port}/echo")
+                await gone.close()
+            del gone, other
+            await asyncio.sleep(0.2)  # for the last acknowledgements, and the server's end of the other connection
         await session.close()
