@@ -20,9 +20,10 @@ Fields = list[tuple[bytes, bytes]]
 
 _FIELD_OVERHEAD = 32  # RFC 9114 §4.2.2
 
-_ACKNOWLEDGMENTS_TOGETHER = 16
-"""Section Acknowledgments that leave together. They let the peer evict what the sections refer to, which can wait, and
-each by itself would be one more frame with every message. One that tells of a new entry leaves at once."""
+_OUTPUT_TOGETHER = 32
+"""Bytes of Section Acknowledgments, one to three each, that leave together. They let the peer evict what the sections
+refer to, which can wait, and each by itself would be one more frame with every message. One that tells of a new entry
+leaves at once."""
 
 
 class _Incomplete(Exception):
@@ -150,7 +151,6 @@ class FieldDecoder:
         "_partial",
         "_required",
         "_table_capacity",
-        "_waiting_acknowledgments",
     )
 
     def __init__(self, *, capacity: int, blocked_streams: int, max_section_size: int, max_lines: int = 256) -> None:
@@ -166,7 +166,6 @@ class FieldDecoder:
         self._max_held = 8 * max_section_size
         self._output = bytearray()
         self._is_output_due = False
-        self._waiting_acknowledgments = 0
         self._partial = b""
         self._budget = Budget(4096, "QPACK encoder instructions")
 
@@ -224,13 +223,9 @@ class FieldDecoder:
 
     def _accept(self, control: bytes, fields: Fields, required: int) -> Fields:
         self._output += control  # the acknowledgment is due even if the section is refused: it was processed
-        if control:
-            self._waiting_acknowledgments += 1
-            if required > self._known_received_count:
-                self._known_received_count = required
-                self._is_output_due = True
-            elif self._waiting_acknowledgments == _ACKNOWLEDGMENTS_TOGETHER:
-                self._is_output_due = True
+        if control and required > self._known_received_count:
+            self._known_received_count = required
+            self._is_output_due = True
         self._budget.earn(512)
         if field_section_size(fields) > self._max_size:
             raise _too_large(f"field section is larger than {self._max_size} bytes")
@@ -258,7 +253,8 @@ class FieldDecoder:
     @property
     def has_output(self) -> bool:
         """:meth:`take_output` would return something that should leave now."""
-        return self._is_output_due or self._insert_count > self._known_received_count
+        is_much = len(self._output) >= _OUTPUT_TOGETHER
+        return self._is_output_due or is_much or self._insert_count > self._known_received_count
 
     def take_output(self) -> bytes:
         """Instructions for our decoder stream.
@@ -273,7 +269,6 @@ class FieldDecoder:
         output = bytes(self._output)
         self._output.clear()
         self._is_output_due = False
-        self._waiting_acknowledgments = 0
         return output
 
     def _complete_instructions(self, data: bytes) -> int:

@@ -111,7 +111,8 @@ class Link:
         for session in news.sessions:
             if session.face is None and self._on_session is not None and not session.is_forgotten:
                 self._on_session(self, session)
-            _wake(session)
+            if session.face is not None:
+                session.face.wake()
             if session.session_id not in self.table.sessions:
                 session.let_go()
         for exchange in news.requests:
@@ -205,10 +206,3 @@ def _make_h3(connection: AsyncConnection, settings: Mapping[int, int], *, implie
         connect_protocol_implied_by=(DRAFT02.support_setting,) if implied else (),
         random=real_environment().random,
     )
-
-
-def _wake(session: Session) -> None:
-    face = session.face
-    if face is not None:
-        assert hasattr(face, "wake")
-        face.wake()

@@ -33,11 +33,15 @@ from webtransport.dialects import Dialect
 from webtransport.errors import CloseInfo, DatagramTooLarge, SessionClosed
 from webtransport.flow_control import SessionFlowControl
 from webtransport.session_limits import SessionLimits, SessionState, SessionStats
-from webtransport.session_stream import SessionStream
+from webtransport.session_stream import Face, SessionStream
 
 __all__ = ["Session"]
 
 _MAX_UNSENT_ON_CONNECT = 1 << 14
+
+
+_OVER = object()
+"""Owns the requests of sessions that are forgotten, so that none is taken for a new one."""
 
 
 class Session:
@@ -62,7 +66,7 @@ class Session:
         self.subprotocol: str | None = None
         self.deadline: float | None = None
         """When a CONNECT stream that the peer keeps open is reset."""
-        self.face: object | None = None
+        self.face: Face | None = None
         self.stats = SessionStats()
         self.incoming: tuple[list[SessionStream], list[SessionStream]] = ([], [])
         """Streams not accepted yet, a few: bidirectional, unidirectional. Two empty deques would take 1.4 KiB more."""
@@ -99,12 +103,13 @@ class Session:
 
     def let_go(self) -> None:
         """Nothing will happen to it any more: what it holds does not hold it, so that it goes when nobody wants it."""
-        self.face = self.exchange.owner = None
+        self.face = None
+        self.exchange.owner = _OVER
 
     @property
     def is_forgotten(self) -> bool:
         """``let_go`` was called."""
-        return self.exchange.owner is not self
+        return self.exchange.owner is _OVER
 
     # Beginning
 

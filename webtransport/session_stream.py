@@ -14,7 +14,7 @@ from webtransport.codes import ErrorCode, application_code, http_code
 from webtransport.errors import CloseInfo, SessionClosed, StreamReset, StreamStopped, WebTransportError
 from webtransport.flow_control import SessionFlowControl
 
-__all__ = ["SessionStream", "StreamSession"]
+__all__ = ["Face", "SessionStream", "StreamSession"]
 
 
 class Face(Protocol):

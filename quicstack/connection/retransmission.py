@@ -51,23 +51,20 @@ packet of that number has the bytes from ``start`` on, every packet has ``step``
 def on_acked(state: ConnectionState, space: PacketSpace, packets: list[SentPacket]) -> None:  # hot path
     """The peer has processed these packets."""
     stream, start, stop = None, 0, 0  # contiguous bytes of one stream, settled in one call
-    run, step, before = None, 0, 0  # the records of the run that the last packet belongs to; and where it would begin
+    # The records of the run of the last packet, the bytes in each of its packets, and where number 0 would begin.
+    run, step, before = None, 0, 0
     for packet in packets:
+        # Numbers ascend, so between two packets of a run there is nothing else.
         if packet.frames is run and before + packet.packet_number * step == stop:
             stop += step
             continue
         for record in packet.frames:
             kind = record[0]
             if kind == RUN:
-                _, of, number, first, step = record
+                _, _, number, first, step = record
                 run, before = packet.frames, first - number * step
-                first = before + packet.packet_number * step
-                if of is not stream or first != stop:
-                    if stream is not None:
-                        _stream_acked(state, stream, start, stop, False)
-                    stream, start = of, first
-                stop = first + step
-            elif kind == STREAM:
+                record, kind = _of_run(record, packet), STREAM
+            if kind == STREAM:
                 if record[1] is stream and record[2] == stop and not record[4]:
                     stop = record[3]
                     continue

@@ -128,6 +128,7 @@ class SelectDriver:
                 connection.is_reported = True
                 self.accepted.append(connection)
             if engine.terminated:
+                engine.disown_streams()  # or they and the connection would hold each other
                 del self.connections[engine]
                 if connection in self.accepted:  # or those that come and go would pile up where nobody accepts them
                     self.accepted.remove(connection)
@@ -139,6 +140,9 @@ class SelectDriver:
             self._selector.close()
             self.udp.close()
             forget_connections(self.endpoint)
+            for engine in self.connections:
+                engine.disown_streams()
+            self.connections.clear()
 
 
 class BlockingConnection:

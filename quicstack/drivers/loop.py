@@ -75,7 +75,7 @@ class LoopDriver:
     def note_socket(self, udp: UdpSocket) -> None:
         """A socket by which trains are carried, here or by a datagram transport."""
         self.sockets.append(udp)
-        if udp.options.busy_poll:
+        if udp.options.busy_poll and self._busy_poll is None:
             self._busy_poll = BusyPoll(self.loop, udp.options.busy_poll)
 
     def add_carrier(self, carrier: Carrier, address: Address, close: Callable[[], None]) -> None:
@@ -283,7 +283,6 @@ class LoopDriver:
             close()
         self._closers.clear()  # they hold this driver
         forget_connections(self.endpoint)
-        self.endpoint.take_ready()
         for connection in self._connections.values():
             connection.released()
         self._connections.clear()

@@ -140,9 +140,13 @@ def give_up_if_unreachable(engine: Connection, error: SendError) -> None:
 
 
 def forget_connections(endpoint: Endpoint) -> None:
-    """The sockets are closed: end the closing and draining states now (RFC 9000 §10.2), and with them the traces."""
+    """The sockets are closed: end the closing and draining states now (RFC 9000 §10.2), and with them the traces.
+
+    What stood in a line of the endpoint, to be asked or told, does not stand there any longer.
+    """
     endpoint.close(time.monotonic())
     while (deadline := endpoint.next_timeout()) is not None:
         endpoint.handle_timeout(deadline)
     while endpoint.next_train(time.monotonic()) is not None:
-        pass  # what stood in line to be asked is not held by the line any more
+        pass
+    endpoint.take_ready()

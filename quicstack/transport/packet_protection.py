@@ -44,8 +44,8 @@ _FULL_PN = 4  # RFC 9001 §5.4.2: the sample starts as if the packet number took
 BarePacket = tuple[bytes, int, int, int]
 """A packet of a train: its header without protection, the length of its packet number, start and end of its body."""
 
-_SHORT_HEADER_BITS = bytes(byte & 0x1F for byte in range(256))
-"""For ``bytes.translate``: what a mask may change in the first byte of a short header (§5.4.1)."""
+_SHORT_HEADER_BITS = 0x1F
+"""What a mask may change in the first byte of a short header (§5.4.1)."""
 _PN_LENGTH_BITS = 0x03
 
 _ECB = modes.ECB()
@@ -217,7 +217,7 @@ class PacketKeys:
         offset = _FULL_PN - pn_length
         sample_end = offset + SAMPLE_LENGTH
         masks = self.masks(b"".join([body[offset:sample_end] for body in bodies]))
-        headers[::length] = _xor(headers[::length], masks[::16].translate(_SHORT_HEADER_BITS))
+        headers[::length] = _xor(headers[::length], masks[::16].translate(_bits(_SHORT_HEADER_BITS)))
         for column in range(pn_length):
             at = len(prefix) + column
             headers[at::length] = _xor(headers[at::length], masks[column + 1 :: 16])
@@ -259,7 +259,7 @@ class PacketKeys:
         rest = segment_size - sample - SAMPLE_LENGTH
         samples = _records(f"{sample}x{SAMPLE_LENGTH}s{rest}x", count - 1).unpack_from(data)
         masks = self.masks(b"".join(samples) + data[starts[-1] + sample : starts[-1] + sample + SAMPLE_LENGTH])
-        firsts = _xor(data[::segment_size][:count], masks[::16].translate(_SHORT_HEADER_BITS))
+        firsts = _xor(data[::segment_size][:count], masks[::16].translate(_bits(_SHORT_HEADER_BITS)))
         pn_length = (firsts[0] & 3) + 1
         length = 1 + cid_length + pn_length
         if firsts.translate(_bits(_PN_LENGTH_BITS)) != bytes((firsts[0] & 3,)) * count:

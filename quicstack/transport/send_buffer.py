@@ -1,7 +1,8 @@
 """Bytes on their way to the peer: kept from ``write`` until acknowledged, in one place (RFC 9000 §2.2, §13.3).
 
 They stay as they were written, in pieces, and are copied once, into the packet that carries them. An array that grows
-is copied whenever it is full: at 2 MiB that was eight copies of every byte.
+is copied whenever it is full: at 2 MiB that was eight copies of every byte. A piece is held until its last byte is
+acknowledged, so up to twice as much is held as is buffered at most.
 """
 
 from __future__ import annotations

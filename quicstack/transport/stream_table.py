@@ -279,7 +279,7 @@ class StreamTable:
                 continue
             if self.streams.pop(stream.id, None) is not None:
                 self._waiting.pop(stream.id, None)
-                stream.owner = None  # whom nothing can happen to any more; and they would hold each other
+                stream.owner = None  # nothing will happen to it any more, and the two would hold each other
                 if stream.receive is not None:
                     stream.receive.window.release()
                 if bool(stream.id & 1) == self._is_client:

@@ -210,3 +210,28 @@ def test_calls_after_the_end(pair: Any, echo: Any) -> None:
                 call(timeout=1)
         with pytest.raises(ConnectionClosed):
             stream.write(b"x", timeout=1)
+
+
+def test_a_closed_connection_is_freed_at_once(pair: Any, no_cycles: Any) -> None:
+    server = listen("127.0.0.1", 0, configuration=pair.server)
+
+    def serve() -> None:
+        for _ in range(2):
+            with server.accept(timeout=20) as connection:
+                stream = connection.accept_stream(timeout=20)
+                stream.write_all(stream.read_all(timeout=20))
+                connection.wait_closed(timeout=20)
+        server.close()
+
+    def client() -> None:
+        with connect("127.0.0.1", server.address[1], configuration=pair.client, timeout=20) as connection:
+            stream = connection.open_stream()
+            stream.write_all(b"?")
+            assert stream.read_all(timeout=20) == b"?"
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    client()
+    with no_cycles():
+        client()
+        thread.join(20)

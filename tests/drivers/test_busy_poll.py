@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import selectors
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -34,23 +33,20 @@ class Waits(selectors.DefaultSelector):
 def test_the_loop_sleeps_only_when_nothing_has_come_for_a_while() -> None:
     selector = Waits()
     loop = asyncio.SelectorEventLoop(selector)
-    poll = BusyPoll(loop, 0.05)
 
     async def scenario() -> None:
-        began = time.monotonic()
-        poll.begin()
-        poll.begin()
-        while time.monotonic() < began + 0.03:
-            await asyncio.sleep(0.01)
-        assert set(selector.asked) == {0}
-        selector.asked.clear()
-        await asyncio.sleep(0.1)
-        assert max(asked or 0 for asked in selector.asked) > 0.01
-        selector.asked.clear()
-        poll.begin()
-        poll.end()
+        long, short = BusyPoll(loop, 60), BusyPoll(loop, 0.01)
+        long.begin()
+        long.begin()
         await asyncio.sleep(0.02)
-        assert max(asked or 0 for asked in selector.asked) > 0.01
+        assert set(selector.asked) == {0}
+        long.end()
+        await asyncio.sleep(0.02)
+        assert any(selector.asked)
+        short.begin()
+        selector.asked.clear()
+        await asyncio.sleep(0.3)
+        assert 0 in selector.asked and any(selector.asked)
 
     loop.run_until_complete(scenario())
     loop.close()
@@ -64,8 +60,13 @@ async def answer(connection: AsyncConnection) -> None:
 
 
 @pytest.mark.parametrize("datagram_endpoint", [False, True])
-def test_requests_while_both_stay_awake(run: Run, pair: Any, datagram_endpoint: bool) -> None:
+def test_requests_while_both_stay_awake(
+    run: Run, pair: Any, datagram_endpoint: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And nothing of it is left when they have closed: the fixture looks."""
+    begun: list[BusyPoll] = []
+    begin = BusyPoll.begin
+    monkeypatch.setattr(BusyPoll, "begin", lambda poll: (begun.append(poll), begin(poll)))
 
     async def scenario() -> None:
         options: dict[str, Any] = {"options": BUSY, "datagram_endpoint": datagram_endpoint}
@@ -79,9 +80,18 @@ def test_requests_while_both_stay_awake(run: Run, pair: Any, datagram_endpoint: 
             await connection.wait_released()
 
     run(scenario())
+    assert len(set(begun)) == 2
 
 
-def test_blocking_sockets_may_stay_awake(pair: Any) -> None:
+def test_blocking_sockets_may_stay_awake(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float | None] = []
+    select = selectors.DefaultSelector.select
+
+    def watched(selector: Any, timeout: float | None = None) -> Any:
+        asked.append(timeout)
+        return select(selector, timeout)
+
+    monkeypatch.setattr(selectors.DefaultSelector, "select", watched)
     with blocking.listen("127.0.0.1", 0, configuration=pair.server, options=BUSY) as server:
 
         def serve_one() -> None:
@@ -98,3 +108,4 @@ def test_blocking_sockets_may_stay_awake(pair: Any) -> None:
             stream.write_all(b"?")
             assert stream.read_all(timeout=10) == b"?"
         thread.join(10)
+    assert asked.count(0) > 10

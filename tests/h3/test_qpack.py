@@ -379,13 +379,13 @@ def test_acknowledgments_that_say_nothing_new_leave_together() -> None:
     fields.receive(SET_CAPACITY_4096 + insert(b"x"))
     assert fields.has_output  # the Insert Count Increment
     fields.take_output()
-    for number in range(16):
+    for number in range(32):
         assert not fields.has_output
         fields.decode(4 * number, REFER_TO_FIRST)
     assert fields.has_output
     acknowledgments = fields.take_output()
-    assert len(acknowledgments) == 16 and acknowledgments[:2] == b"\x80\x84"
-    fields.decode(64, REFER_TO_FIRST)
-    fields.cancel(68)
+    assert len(acknowledgments) == 32 and acknowledgments[:2] == b"\x80\x84"
+    fields.decode(128, REFER_TO_FIRST)
+    fields.cancel(132)
     assert fields.has_output  # what leaves at once takes along what waits
-    assert fields.take_output() == integer(64, 7, 0x80) + integer(68, 6, 0x40)
+    assert fields.take_output() == integer(128, 7, 0x80) + integer(132, 6, 0x40)

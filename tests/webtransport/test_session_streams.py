@@ -254,3 +254,16 @@ def test_over_a_network_that_loses_packets(net: Make, dialect: Dialect, seed: in
     assert client.close_info == CloseInfo(12, "enough", by_peer=True)
     assert client.streams == server.streams == {}
     assert n.client.table.sessions == n.server.table.sessions == {}
+
+
+def test_the_request_of_a_forgotten_session_is_not_taken_for_a_new_one(net: Make) -> None:
+    n = net()
+    client, server = n.connect()
+    client.close(0, "", n.now)
+    n.run()
+    assert server.is_over and not n.server.table.sessions
+    server.let_go()
+    announced = len(n.server.requested)
+    n.server.table._on_exchange(server.exchange)
+    n.run()
+    assert len(n.server.requested) == announced and not n.server.table.sessions and server.is_forgotten
