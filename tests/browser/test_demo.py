@@ -112,6 +112,6 @@ def test_a_server_that_is_stopped_says_goodbye(user: Browser) -> None:
         user.open(url)
         wait_for_state(user, "connected")
         process.send_signal(signal.SIGINT)  # Ctrl-C
-        wait_for_state(user, "closed")
+        user.wait_for("document.documentElement.dataset.state !== 'connected'")
         assert "closed with code 0" in user.text("#log li:first-child")
         assert process.wait(timeout=20) == 0

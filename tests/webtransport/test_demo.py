@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
+import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from webtransport import ClientConfig, ServerConfig, WebTransportClient
 from webtransport.certificates import CertificatePair
 from webtransport.demo.page import PageServer
+from webtransport.demo.run import run_browser
 from webtransport.demo.server import demo_app
 
 Config = Callable[..., ClientConfig]
@@ -81,3 +86,26 @@ async def test_sizes_that_are_none(certificate: CertificatePair, client_config: 
     async with app.serve() as server, WebTransportClient(client_config()) as client:
         session = await client.connect(f"https://127.0.0.1:{server.port}/download/{size}")
         assert (await session.wait_closed()).code == 1
+
+
+async def test_sessions_end_before_the_page_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stopping the page takes up to a second: a server that stood still for it would lose what it has to say."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    running = asyncio.create_task(run_browser(0, 0, open_browser=False))
+    said = ""
+    while "Ctrl-C" not in said:
+        await asyncio.sleep(0.01)
+        said += capsys.readouterr().out
+    found = re.search(r"server: (https://127\.0\.0\.1:\d+) .* certificate (.*)\n.*localhost:(\d+)/", said)
+    assert found is not None, said
+    async with WebTransportClient(ClientConfig.create(ca_certs=found[2])) as client:
+        session = await client.connect(f"{found[1]}/demo")
+        running.cancel()
+        info = await session.wait_closed()
+        with socket.create_connection(("127.0.0.1", int(found[3])), timeout=10):
+            pass  # the page is still there
+    assert (info.code, info.clean, info.by_peer) == (0, True, True)
+    with pytest.raises(asyncio.CancelledError):
+        await running
