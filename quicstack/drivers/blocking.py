@@ -25,6 +25,7 @@ from typing import TypeVar
 from quicstack.config import Configuration
 from quicstack.connection.connection import Connection
 from quicstack.drivers.blocking_stream import BlockingStream
+from quicstack.drivers.busy_poll import habit_of
 from quicstack.drivers.pump import Pump, forget_connections, give_up_if_unreachable
 from quicstack.drivers.system import observed, real_environment
 from quicstack.drivers.udp import UdpOptions, UdpSocket
@@ -49,6 +50,8 @@ class SelectDriver:
         self.is_finished = False
         self._pump = Pump(endpoint)
         self._pump.carriers.append(udp)
+        self._habit = habit_of(udp.options.busy_poll)
+        self._stays_awake = False
         self._selector = selectors.DefaultSelector()
         self._selector.register(udp, selectors.EVENT_READ)
 
@@ -90,19 +93,24 @@ class SelectDriver:
             self._selector.modify(self.udp, wanted)
         if any(events & selectors.EVENT_READ for _, events in self._select(delay)):
             self._pump.receive(self.udp)
+            if self._habit is not None:
+                self._stays_awake = self._habit.came(time.monotonic(), self._pump.take_moved())
         self._pump.expire()
         self._dispatch()
 
     def _select(self, delay: float | None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait, at first without sleeping (``busy_poll``)."""
-        busy = self.udp.options.busy_poll
-        if busy:
-            busy = busy if delay is None else min(busy, delay)
+        """Wait, at first without sleeping if that has paid (``busy_poll``)."""
+        if self._stays_awake and self._habit is not None:
+            duration = self._habit.duration
+            busy = duration if delay is None else min(duration, delay)
             delay = None if delay is None else delay - busy
             end = time.monotonic() + busy
             while time.monotonic() < end:
                 if found := self._selector.select(0):
                     return found
+            self._stays_awake = False
+            if busy == duration:
+                self._habit.in_vain()
         return self._selector.select(delay)
 
     def send(self) -> None:

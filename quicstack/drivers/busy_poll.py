@@ -1,37 +1,88 @@
-"""An event loop that stays awake for a while: a core that sleeps takes longer to wake than a packet takes to be read.
+"""Staying awake between messages that follow each other closely: a core that sleeps takes long to wake.
 
-What SO_BUSY_POLL is to the kernel and a network card. The loop goes on turning, asking its sockets without waiting, and
-does everything else that is due; so nothing is later for it, but the core is busy.
+What a hypervisor does as halt polling and a kernel for its network cards as SO_BUSY_POLL. Two programs that talk over
+a loopback or a fast network, a small message one way and one back, otherwise spend a third of their time on going to
+sleep and waking. Where messages are large, rare or come at random the program sleeps as ever.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from typing import Final
 
-__all__ = ["BusyPoll"]
+__all__ = ["ENOUGH", "PENALTY", "SMALL", "BusyPoll", "Habit", "habit_of"]
+
+SMALL: Final = 2_000
+"""Bytes that came and went since the datagram before: more is a transfer, where whoever sleeps finds more at once."""
+ENOUGH: Final = 8
+"""Datagrams in a row that came soon, before the next one is waited for awake."""
+PENALTY: Final = 64
+"""... and so many more after waiting in vain: what is lost so is a sixty-fourth, whatever the peer does."""
+
+
+class Habit:
+    """Whether the next datagram is worth staying awake for: whether those before came within ``duration`` seconds."""
+
+    __slots__ = ("_last", "_soon", "duration")
+
+    def __init__(self, duration: float) -> None:
+        self.duration = duration
+        self._last = 0.0
+        self._soon = 0
+
+    def came(self, now: float, size: int) -> bool:
+        """Something came and was handled, ``size`` bytes both ways since the last time: stay awake for the next?"""
+        is_soon = now - self._last < self.duration and size < SMALL
+        self._last = now
+        if not is_soon:
+            self._soon = min(self._soon, 0)
+            return False
+        self._soon = min(self._soon + 1, ENOUGH)
+        return self._soon == ENOUGH
+
+    def in_vain(self) -> None:
+        """Nothing came all the time."""
+        self._soon = -PENALTY
+
+
+def habit_of(duration: float) -> Habit | None:
+    """For ``UdpOptions.busy_poll``. None where it is 0, and where the only core is the one that the peer may need."""
+    return Habit(duration) if duration > 0 and (os.cpu_count() or 1) > 1 else None
 
 
 class BusyPoll:
-    """Keeps ``loop`` awake for ``duration`` seconds after the last call of :meth:`begin`."""
+    """Keeps an event loop turning, asking its sockets without waiting, while ``habit`` says that it pays.
 
-    __slots__ = ("_duration", "_loop", "_next_turn", "_until")
+    Everything else that is due is done as ever, so nothing is later for it.
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, duration: float) -> None:
+    __slots__ = ("_habit", "_loop", "_next_turn", "_until")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, habit: Habit) -> None:
         self._loop = loop
-        self._duration = duration
+        self._habit = habit
         self._until = 0.0
         self._next_turn: asyncio.Handle | None = None
 
-    def begin(self) -> None:
-        """Something came: more may follow."""
-        self._until = time.monotonic() + self._duration
-        if self._next_turn is None:
-            self._next_turn = self._loop.call_soon(self._turn)
+    def came(self, size: int) -> None:
+        """Something came and was handled: more may follow."""
+        now = time.monotonic()
+        if self._habit.came(now, size):
+            self._until = now + self._habit.duration
+            if self._next_turn is None:
+                self._next_turn = self._loop.call_soon(self._turn)
+        elif self._next_turn is not None:
+            self.end()
 
     def _turn(self) -> None:
         # With a callback that is due the loop does not wait in its selector.
-        self._next_turn = self._loop.call_soon(self._turn) if time.monotonic() < self._until else None
+        if time.monotonic() < self._until:
+            self._next_turn = self._loop.call_soon(self._turn)
+        else:
+            self._next_turn = None
+            self._habit.in_vain()
 
     def end(self) -> None:
         if self._next_turn is not None:

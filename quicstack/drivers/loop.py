@@ -10,7 +10,7 @@ from typing import Any
 
 from quicstack.connection.connection import Connection
 from quicstack.drivers.aio_connection import AsyncConnection
-from quicstack.drivers.busy_poll import BusyPoll
+from quicstack.drivers.busy_poll import BusyPoll, habit_of
 from quicstack.drivers.gate import Gate
 from quicstack.drivers.pump import SHORTEST_TIMER, Carrier, Pump, Source, forget_connections
 from quicstack.drivers.udp import UdpSocket
@@ -75,8 +75,8 @@ class LoopDriver:
     def note_socket(self, udp: UdpSocket) -> None:
         """A socket by which trains are carried, here or by a datagram transport."""
         self.sockets.append(udp)
-        if udp.options.busy_poll and self._busy_poll is None:
-            self._busy_poll = BusyPoll(self.loop, udp.options.busy_poll)
+        if self._busy_poll is None and (habit := habit_of(udp.options.busy_poll)) is not None:
+            self._busy_poll = BusyPoll(self.loop, habit)
 
     def add_carrier(self, carrier: Carrier, address: Address, close: Callable[[], None]) -> None:
         """Carry trains by something else; their ``Path.socket`` is its place in the order of adding."""
@@ -122,7 +122,7 @@ class LoopDriver:
         self.pump.receive(source)
         self._react()
         if self._busy_poll is not None and not self._is_finished:
-            self._busy_poll.begin()
+            self._busy_poll.came(self.pump.take_moved())
 
     def flush(self) -> None:
         if self._dispatching:

@@ -54,7 +54,7 @@ class Source(Protocol):
 class Pump:
     """Moves trains between one :class:`Endpoint` and its sockets; ``carriers[path.socket]`` sends."""
 
-    __slots__ = ("carriers", "endpoint", "failure", "waiting")
+    __slots__ = ("_moved", "carriers", "endpoint", "failure", "waiting")
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -63,6 +63,7 @@ class Pump:
         """The one train that was built and found the socket full."""
         self.failure: SendError | None = None
         """The last error of sending. To the engine it is loss; a client that tries addresses may give this one up."""
+        self._moved = 0
 
     def receive(self, source: Source) -> None:  # hot path
         """Take in at most 8 trains, or four full ones. Empty datagrams count, so a flood of them starves nobody."""
@@ -77,6 +78,7 @@ class Pump:
                 size += len(train.data)
                 if size >= TURN_BYTES:
                     break
+        self._moved += size
         if source.refused:
             for train in source.refused:
                 self._failed(train, SendError.REFUSED)
@@ -101,8 +103,14 @@ class Pump:
                     return False
                 self._failed(train, left)
             size += len(train.data)
+            self._moved += len(train.data)
             train = None
         return True
+
+    def take_moved(self) -> int:
+        """Bytes that came and went since the last call."""
+        moved, self._moved = self._moved, 0
+        return moved
 
     def _failed(self, train: Train, error: SendError) -> None:
         self.failure = error

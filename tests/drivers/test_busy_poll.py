@@ -11,11 +11,11 @@ import pytest
 
 from quicstack.drivers import blocking
 from quicstack.drivers.aio import AsyncConnection, UdpOptions, connect, serve
-from quicstack.drivers.busy_poll import BusyPoll
+from quicstack.drivers.busy_poll import ENOUGH, PENALTY, SMALL, BusyPoll, Habit, habit_of
 from quicstack.errors import ConnectionClosed
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
-BUSY = UdpOptions(busy_poll=0.05)
+BUSY = UdpOptions(busy_poll=5)
 
 
 class Waits(selectors.DefaultSelector):
@@ -30,23 +30,62 @@ class Waits(selectors.DefaultSelector):
         return super().select(timeout)
 
 
-def test_the_loop_sleeps_only_when_nothing_has_come_for_a_while() -> None:
+def test_what_makes_a_habit() -> None:
+    """Small datagrams that follow each other soon; nothing else, and not again for long once it was in vain."""
+    habit = Habit(0.001)
+    now = 100.0
+
+    def come(count: int, *, every: float = 0.0005, size: int = 200) -> list[bool]:
+        nonlocal now
+        answers = []
+        for _ in range(count):
+            now += every
+            answers.append(habit.came(now, size))
+        return answers
+
+    assert come(1, every=0.1) == [False]
+    assert come(ENOUGH + 1) == [False] * (ENOUGH - 1) + [True, True]
+    assert come(2, size=SMALL) == [False, False]  # a transfer
+    assert come(ENOUGH) == [False] * (ENOUGH - 1) + [True]
+    assert come(1, every=0.001) == [False]  # late
+    assert come(ENOUGH)[-1]
+    habit.in_vain()
+    assert come(1, every=0.1) == [False]
+    assert come(PENALTY + ENOUGH) == [False] * (PENALTY + ENOUGH - 1) + [True]
+
+
+def test_where_it_is_no_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert habit_of(0.0) is None
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert habit_of(0.001) is not None
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    assert habit_of(0.001) is None
+
+
+def test_the_loop_sleeps_again_when_nothing_came_in_time() -> None:
     selector = Waits()
     loop = asyncio.SelectorEventLoop(selector)
 
     async def scenario() -> None:
-        long, short = BusyPoll(loop, 60), BusyPoll(loop, 0.01)
-        long.begin()
-        long.begin()
+        long = BusyPoll(loop, Habit(60))
+        for _ in range(ENOUGH + 1):
+            long.came(100)
         await asyncio.sleep(0.02)
         assert set(selector.asked) == {0}
-        long.end()
+        long.came(SMALL)  # no message any more
         await asyncio.sleep(0.02)
         assert any(selector.asked)
-        short.begin()
+        short = BusyPoll(loop, Habit(0.05))
+        for _ in range(ENOUGH + 1):
+            short.came(100)
         selector.asked.clear()
         await asyncio.sleep(0.3)
         assert 0 in selector.asked and any(selector.asked)
+        selector.asked.clear()
+        for _ in range(ENOUGH + 1):
+            short.came(100)  # it was in vain
+        await asyncio.sleep(0.02)
+        assert any(selector.asked)
 
     loop.run_until_complete(scenario())
     loop.close()
@@ -60,27 +99,28 @@ async def answer(connection: AsyncConnection) -> None:
 
 
 @pytest.mark.parametrize("datagram_endpoint", [False, True])
-def test_requests_while_both_stay_awake(
+def test_both_stay_awake_between_requests(
     run: Run, pair: Any, datagram_endpoint: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And nothing of it is left when they have closed: the fixture looks."""
-    begun: list[BusyPoll] = []
-    begin = BusyPoll.begin
-    monkeypatch.setattr(BusyPoll, "begin", lambda poll: (begun.append(poll), begin(poll)))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    awake: set[BusyPoll] = set()
+    turn = BusyPoll._turn
+    monkeypatch.setattr(BusyPoll, "_turn", lambda poll: (awake.add(poll), turn(poll)))
 
     async def scenario() -> None:
         options: dict[str, Any] = {"options": BUSY, "datagram_endpoint": datagram_endpoint}
         async with await serve("127.0.0.1", 0, configuration=pair.server, on_connection=answer, **options) as server:
             port = server.addresses[0][1]
             async with await connect("127.0.0.1", port, configuration=pair.client, **options) as connection:
-                for number in range(3):
+                for number in range(2 * ENOUGH):
                     stream = await connection.open_stream()
                     await stream.write_all(b"%d" % number)
                     assert await stream.read_all() == b"%d" % number
             await connection.wait_released()
 
     run(scenario())
-    assert len(set(begun)) == 2
+    assert len(awake) == 2
 
 
 def test_blocking_sockets_may_stay_awake(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,20 +132,23 @@ def test_blocking_sockets_may_stay_awake(pair: Any, monkeypatch: pytest.MonkeyPa
         return select(selector, timeout)
 
     monkeypatch.setattr(selectors.DefaultSelector, "select", watched)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
     with blocking.listen("127.0.0.1", 0, configuration=pair.server, options=BUSY) as server:
 
         def serve_one() -> None:
             with server.accept(timeout=10) as connection:
-                stream = connection.accept_stream(timeout=10)
-                stream.write_all(stream.read_all(timeout=10))
+                for _ in range(2 * ENOUGH):
+                    stream = connection.accept_stream(timeout=10)
+                    stream.write_all(stream.read_all(timeout=10))
                 connection.wait_closed(timeout=10)
 
         thread = threading.Thread(target=serve_one)
         thread.start()
         port = server.address[1]
         with blocking.connect("127.0.0.1", port, configuration=pair.client, options=BUSY, timeout=10) as connection:
-            stream = connection.open_stream()
-            stream.write_all(b"?")
-            assert stream.read_all(timeout=10) == b"?"
+            for _ in range(2 * ENOUGH):
+                stream = connection.open_stream()
+                stream.write_all(b"?")
+                assert stream.read_all(timeout=10) == b"?"
         thread.join(10)
     assert asked.count(0) > 10
