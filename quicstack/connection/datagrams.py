@@ -92,7 +92,10 @@ def fill_datagram_run(
         return []
     datagrams = queue.take(each * count)
     padding_bytes = bytes(padding)
-    payloads = [head + head.join(datagrams[at : at + each]) + padding_bytes for at in range(0, each * count, each)]
+    if each == 1:
+        payloads = [head + datagram + padding_bytes for datagram in datagrams]
+    else:
+        payloads = [head + head.join(datagrams[at : at + each]) + padding_bytes for at in range(0, each * count, each)]
     size = capacity + overhead
     sent = [SentPacket(at, now, size, True, True, (), ecn) for at in range(number, number + count)]
     state.recovery.on_train_sent(APPLICATION, sent, now)
@@ -108,36 +111,53 @@ def fill_datagram_run(
 def take_datagram_run(
     state: ConnectionState, space: PacketSpace, packets: list[OpenedPacket], index: int, now: float, ecn: int
 ) -> int:  # hot path: benchmarks/datagrams.py
-    """Take in the packets from ``packets[index]`` on that are numbered without a gap and hold datagrams alone.
+    """Take in the packets from ``packets[index]`` on that hold datagrams alone.
 
-    Returns how many they are. 0: look at that packet frame by frame. Gain: the receiver's 1.1 us for a datagram of 100
-    bytes take 0.5 us.
+    ``packets`` are numbered without a gap. Returns how many they are. 0: look at that packet frame by frame. Gain: the
+    receiver's 1.1 us for a datagram of 100 bytes take 0.5 us.
     """
-    first = number = space.acks.largest + 1
+    first = packets[index][0]
+    if first <= space.acks.largest:
+        return 0
     limit = state.local_parameters.max_datagram_frame_size
     found: list[bytes] = []
-    head, size = b"", -1  # of a packet that is filled by one datagram: the next one is cut without a look inside
-    for number_here, payload, _ in islice(packets, index, None):
-        if number_here != number or payload[:1] != b"\x31" or len(payload) > limit:
+    at = index
+    while at < len(packets):
+        payload = packets[at][1]
+        if payload[:1] != b"\x31" or len(payload) > limit or (datagrams := _datagrams_of(payload)) is None:
             break
-        if len(payload) == size and payload.startswith(head):
-            found.append(payload[len(head) :])
-        else:
-            datagrams = _datagrams_of(payload)
-            if datagrams is None:
-                break
-            found += datagrams
-            if len(datagrams) == 1:
-                head = datagram_head(len(datagrams[0]))
-                size = len(head) + len(datagrams[0])
-        number += 1
-    count = number - first
+        found += datagrams
+        at += 1
+        if len(datagrams) == 1:
+            more = _like(payload, datagrams[0], packets, at)
+            found += more
+            at += len(more)
+    count = at - index
     if count:
         state.datagrams_in.push_newest(found)
         state.outbox.datagrams = True
-        space.acks.on_run(count, now, ecn)
+        space.acks.on_run(first, count, now, ecn)
         state.counters.packets_received += count
     return count
+
+
+def _like(
+    payload: bytes, datagram: bytes, packets: list[OpenedPacket], index: int
+) -> list[bytes]:  # hot path: benchmarks/datagrams.py
+    """The datagrams of the packets from ``index`` on, as far as one of the same length fills each of them.
+
+    Cut without a look inside: a datagram of 1000 bytes takes a third fewer instructions here.
+    """
+    head, size = datagram_head(len(datagram)), len(payload)
+    at = len(head)
+    if at + len(datagram) != size:
+        return []  # padded
+    found = [other[at:] for _, other, _ in islice(packets, index, None) if len(other) == size and other[:at] == head]
+    if index + len(found) < len(packets):
+        for count, (_, other, _) in enumerate(islice(packets, index, None)):
+            if len(other) != size or other[:at] != head:
+                return found[:count]
+    return found
 
 
 def _datagrams_of(payload: bytes) -> Sequence[bytes] | None:  # hot path: benchmarks/datagrams.py

@@ -1,8 +1,9 @@
 """Runs: packets that carry on one stream and nothing else, taken in or sent as one (RFC 9000 §19.8).
 
-What a bulk transfer consists of. A run has consecutive packet numbers, and each of its packets is filled by one STREAM
-frame that begins where the one before ended, be it behind a gap. So a run is one decision about flow control, one about
-acknowledging, and a list of chunks. Whatever does not fit goes through the ordinary dispatch, with the same result.
+What a bulk transfer consists of. A run has consecutive packet numbers above all that came, and each of its packets is
+filled by one STREAM frame that begins where the one before ended, be it behind a gap. So a run is one decision about
+flow control, one about acknowledging, and a list of chunks. Whatever does not fit goes through the ordinary dispatch,
+with the same result.
 Sending is the mirror image: while nothing but one stream has anything to say, its bytes are cut into full packets in
 one go.
 """
@@ -33,10 +34,11 @@ def take_run(
 ) -> int:  # hot path: benchmarks/engine.py
     """Take in the run that begins with ``packets[index]``, whose payload begins with RUN_FRAME.
 
-    ``packets`` are numbered without a gap. Returns how many packets it has. 0: it is no run, for one of many reasons.
+    ``packets`` are numbered without a gap between them. Returns how many packets it has. 0: it is no run, for one of
+    many reasons.
     """
     number, payload, _ = packets[index]
-    if number != space.acks.largest + 1:
+    if number <= space.acks.largest:
         return 0
     stream_id, offset, chunk, _, _ = read_stream(payload, 1, RUN_FRAME)
     stream = state.streams.streams.get(stream_id)
@@ -67,7 +69,7 @@ def take_run(
         is_readable = receive.receive(offset, b"".join(chunks), False, RUN_FRAME)
     else:
         receive.receive_run(chunks, stop, RUN_FRAME)
-    space.acks.on_run(count, now, ecn)
+    space.acks.on_run(number, count, now, ecn)
     state.counters.packets_received += count
     if is_readable and not stream.is_ready:
         state.outbox.push_ready(stream)

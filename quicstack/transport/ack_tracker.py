@@ -94,13 +94,18 @@ class AckTracker:
                 self.ack_due = True  # §13.2.1: congestion is reported at once; its draft §6.3: when it begins
         self._ce_before = ecn == _CE
 
-    def on_run(self, count: int, now: float, ecn: int) -> None:
-        """``count`` ack-eliciting packets that continue the numbers received so far: ``on_packet`` for all of them."""
-        last = self.largest + count
-        for _ in range(self.largest + 1, last + 1) if ecn == _CE or not self._ranges.stops else ():
-            self.on_packet(self.largest + 1, True, now, ecn)
-        if self.largest == last:
+    def on_run(self, first: int, count: int, now: float, ecn: int) -> None:
+        """``on_packet`` for ``count`` ack-eliciting packets, from ``first`` on, above all that came so far."""
+        last = first + count - 1
+        if ecn == _CE:
+            for number in range(first, last + 1):
+                self.on_packet(number, True, now, ecn)
             return
+        if first != self.largest + 1 or not self._ranges.stops:
+            self.on_packet(first, True, now, ecn)
+            count -= 1
+            if not count:
+                return
         self._ranges.stops[-1] = last + 1
         self.largest = self._largest_eliciting = last
         self.largest_time = now

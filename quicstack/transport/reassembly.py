@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+
 from quicstack.wire.ranges import RangeSet
 
 __all__ = ["Reassembly"]
 
 MAX_OFFSET = 1 << 62
 _SMALL, _JOINED = 64, 1024
-"""Chunks below the first size are joined to chunks below the second."""
+"""Chunks below the first size are joined to chunks below the second; behind a gap, two that are smaller together."""
 
 
-_NOTHING, _NOWHERE = bytearray(), RangeSet()
+_STARTS: list[int] = []
+_PIECES: list[bytes] = []
+_NOWHERE = RangeSet()
 """What lies behind gaps in all streams without gaps. Nothing is ever put in here."""
 
 
 class Reassembly:
-    """Contiguous bytes wait in ``chunks`` to be read; the rest lies in one sparse buffer behind them.
+    """Contiguous bytes wait in ``chunks`` to be read; the rest lies in ``pieces`` behind gaps, as it came.
 
-    Memory is bounded by the span that flow control admits, however small the fragments are: a fragment costs its bytes
-    and two integers. Bytes received first win over later ones at the same offset.
+    Memory is bounded by the span that flow control admits and by the gaps that whoever calls admits: pieces that touch
+    have 1024 bytes together. Bytes received first win over later ones at the same offset.
     """
 
-    __slots__ = ("_chunks", "_head", "_ranges", "_sparse", "end", "readable")
+    __slots__ = ("_chunks", "_head", "_pieces", "_ranges", "_starts", "end", "readable")
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []  # an empty deque takes ten times as much memory
@@ -30,8 +34,8 @@ class Reassembly:
         self.end = 0
         """Offset up to which everything has been received."""
         self.readable = 0
-        self._sparse = _NOTHING  # from offset ``end`` on
-        self._ranges = _NOWHERE
+        self._starts, self._pieces = _STARTS, _PIECES  # sorted by their offsets, disjoint
+        self._ranges = _NOWHERE  # what the pieces cover
 
     @property
     def gaps(self) -> int:
@@ -41,7 +45,8 @@ class Reassembly:
     def add(self, offset: int, data: bytes) -> bool:  # hot path
         """Store ``data``. True when there is more to read than before."""
         end = self.end
-        if offset == end and not self._sparse:
+        stop = offset + len(data)
+        if offset == end and (not self._pieces or stop <= self._starts[0]):
             if not data:
                 return False
             if len(data) < _SMALL:
@@ -49,20 +54,21 @@ class Reassembly:
             else:
                 self._chunks.append(data)
             self.readable += len(data)
-            self.end = end + len(data)
+            self.end = stop
+            if self._pieces:
+                self._advance()
             return True
-        stop = offset + len(data)
         if stop <= end:
             return False
         if offset < end:
             data = data[end - offset :]
             offset = end
-        self._store(offset, data, stop)
+        self._keep(offset, data, stop)
         return self._advance()
 
     def continues_at(self, offset: int) -> bool:
         """``offset`` is where the next byte belongs, and nothing waits behind a gap: ``extend`` may follow."""
-        return offset == self.end and not self._sparse
+        return offset == self.end and not self._pieces
 
     def extend(self, chunks: list[bytes], stop: int) -> None:
         """Store chunks that follow each other, from ``end`` to ``stop``."""
@@ -82,25 +88,40 @@ class Reassembly:
         else:
             chunks.append(data)
 
-    def _store(self, offset: int, data: bytes, stop: int) -> None:
+    def _keep(self, offset: int, data: bytes, stop: int) -> None:
+        """Keep what is new of ``data``, which ends at ``stop``, among the pieces."""
         if self._ranges is _NOWHERE:
-            self._sparse, self._ranges = bytearray(), RangeSet()
-        sparse, base = self._sparse, self.end
-        if stop - base > len(sparse):
-            sparse.extend(bytes(stop - base - len(sparse)))
+            self._starts, self._pieces, self._ranges = [], [], RangeSet()
         for start, end in self._ranges.missing(offset, stop):
-            sparse[start - base : end - base] = data[start - offset : end - offset]
+            self._insert(start, data[start - offset : end - offset])
         self._ranges.add(offset, stop)
 
+    def _insert(self, start: int, piece: bytes) -> None:
+        """One more piece, joined with those that it touches if both are small."""
+        starts, pieces = self._starts, self._pieces
+        index = bisect_right(starts, start)
+        if len(piece) < _JOINED:
+            before = index - 1
+            if index and starts[before] + len(pieces[before]) == start and len(pieces[before]) + len(piece) < _JOINED:
+                index, start = before, starts.pop(before)
+                piece = pieces.pop(before) + piece
+            is_touched = index < len(starts) and start + len(piece) == starts[index]
+            if is_touched and len(piece) + len(pieces[index]) < _JOINED:
+                del starts[index]
+                piece += pieces.pop(index)
+        starts.insert(index, start)
+        pieces.insert(index, piece)
+
     def _advance(self) -> bool:
+        """Whether the first gap is closed. What it held back can be read then."""
         ranges = self._ranges
         if not ranges.starts or ranges.starts[0] > self.end:
             return False
         _, stop = ranges.pop_first()
-        length = stop - self.end
-        self._chunks.append(bytes(self._sparse[:length]))
-        del self._sparse[:length]
-        self.readable += length
+        count = bisect_left(self._starts, stop)
+        self._chunks += self._pieces[:count]
+        del self._starts[:count], self._pieces[:count]
+        self.readable += stop - self.end
         self.end = stop
         return True
 
@@ -113,10 +134,14 @@ class Reassembly:
             self._head = 0
             self.readable -= excess
             self.end -= excess
-            self._sparse, self._ranges = _NOTHING, _NOWHERE
-        elif self._sparse:
+            self._forget_pieces()
+        elif self._pieces:
             self._ranges.subtract(max(offset, self.end), MAX_OFFSET)
-            del self._sparse[max(0, offset - self.end) :]
+            starts, pieces = self._starts, self._pieces
+            count = bisect_left(starts, offset)
+            del starts[count:], pieces[count:]
+            if pieces:
+                pieces[-1] = pieces[-1][: offset - starts[-1]]
 
     def read(self, limit: int = -1) -> bytes:
         """Take up to ``limit`` contiguous bytes (all with -1)."""
@@ -173,4 +198,7 @@ class Reassembly:
         self._chunks.clear()
         self._head = 0
         self.readable = 0
-        self._sparse, self._ranges = _NOTHING, _NOWHERE
+        self._forget_pieces()
+
+    def _forget_pieces(self) -> None:
+        self._starts, self._pieces, self._ranges = _STARTS, _PIECES, _NOWHERE
