@@ -1,6 +1,6 @@
 """Over a real path, as far as a machine alone has one: 100 Mbit/s, 50 ms, 0.1 % of packets lost. (`make bench-all`)
 
-    python benchmarks/paths.py --seeds 5 --megabytes 24
+    python benchmarks/paths.py --seeds 5 --megabytes 60
 
 Server, client and network are a process each; the network is the relay of ``interop/``. What the congestion controller
 allows is what it reaches in the simulator on the same path, where computing takes no time. The same packets are lost in
@@ -180,7 +180,7 @@ HEAD = """| controller | allowed, Mbit/s | measured, Mbit/s | share (of each see
 def main() -> None:
     parser = argparse.ArgumentParser(description="The share of what the congestion controller allows on a real path.")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--megabytes", type=float, default=24, help="of each download; without loss four times as much")
+    parser.add_argument("--megabytes", type=float, default=60, help="of each download; without loss four times as much")
     parser.add_argument("--controllers", nargs="*", default=list(CONTROLLERS))
     parser.add_argument("--report", type=Path, help="a folder for the results")
     parser.add_argument("--relay", type=int, help=argparse.SUPPRESS)

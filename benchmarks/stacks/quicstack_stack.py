@@ -37,7 +37,9 @@ live until all are there. Everything else as it comes."""
 
 
 BUSY_POLL = os.environ.get("BENCH_BUSY_POLL")
-OPTIONS = UdpOptions(busy_poll=float(BUSY_POLL)) if BUSY_POLL else None  # as they come: a trick may change that
+OPTIONS = (
+    UdpOptions(busy_poll=float(BUSY_POLL)) if BUSY_POLL is not None else None
+)  # as they come: a trick may change that
 
 
 class AckCount(Trace):
@@ -78,9 +80,9 @@ async def on_connection(connection: AsyncConnection) -> None:
 
     async def datagrams() -> None:
         while True:
-            back = DATAGRAMS.take(await connection.receive_datagram())
-            if back is not None:
-                connection.send_datagram(back)
+            for data in await connection.receive_datagrams():
+                if (back := DATAGRAMS.take(data)) is not None:
+                    connection.send_datagram(back)
 
     tasks.add(asyncio.create_task(datagrams()))
     try:

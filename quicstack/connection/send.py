@@ -189,7 +189,8 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
     size = state.max_datagram_size
     recovery = state.recovery
     probe = state.probes > 0
-    packets = recovery.send_allowance(now, probe=probe) // size
+    allowance = recovery.send_allowance(now, probe=probe)
+    packets = allowance // size
     if packets > MAX_TRAIN_PACKETS:
         packets = MAX_TRAIN_PACKETS
     recovery.at_anti_amplification_limit = False
@@ -212,7 +213,7 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
         _skip_a_number(state, space)
     number = first_number = space.next_packet_number
     dcid = state.peer_cids.current.cid
-    pn_length = packet_number_length(number + packets, space.largest_acked)
+    pn_length = packet_number_length(number + MAX_TRAIN_PACKETS, space.largest_acked)
     overhead = 1 + len(dcid) + pn_length + AEAD_TAG_LENGTH
     capacity = size - overhead
     if capacity < MIN_ROOM:
@@ -247,6 +248,8 @@ def _one_rtt_train(state: ConnectionState, now: float) -> Train | None:  # hot p
         if state.datagrams_out.size and len(payloads) == 1 and elicits and datagrams_fill(state, len(payload)):
             capacity = len(payload)  # a train has packets of one size, whatever that is, and a shorter one at its end
             only_datagrams = True
+            if path.validated and not probe:  # gain: of packets of 1030 bytes a train has 62, not 53
+                packets = min(allowance // (capacity + overhead), MAX_TRAIN_PACKETS) - 1
             more = fill_datagram_run(state, space, number, capacity, overhead, packets, now, ecn)
         if more:
             payloads += more

@@ -138,6 +138,19 @@ def test_datagrams_of_one_size_leave_as_a_train(sizes: list[int]) -> None:
     assert received == sent
 
 
+def test_a_train_of_datagrams_uses_the_window_to_its_last_byte() -> None:
+    """Its packets are smaller than they may be, so there are more of them."""
+    pair = Pair(client={"pacing": False})
+    pair.exchange()
+    for _ in range(70):
+        assert pair.client.send_datagram(bytes(1000))
+    allowed = pair.client._state.recovery.send_allowance(pair.now)
+    train = pair.from_client()[0]
+    count = len(train.data) // train.segment_size
+    assert 1000 < train.segment_size < 1050
+    assert count == allowed // train.segment_size > allowed // pair.client._state.max_datagram_size
+
+
 @given(st.lists(st.integers(1, 1150), min_size=1, max_size=40))
 @settings(max_examples=40, deadline=None)
 def test_datagrams_of_any_sizes_all_leave(sizes: list[int]) -> None:
