@@ -33,7 +33,7 @@ help:
 	@echo 'make lint         ruff format --check, ruff check, mypy --strict'
 	@echo 'make format       let ruff rewrite the files'
 	@echo 'make bench        bulk transfer, requests and handshakes over loopback, against other stacks, in turn'
-	@echo 'make bench-all    everything about speed, in 20 minutes or more; writes docs/performance/'
+	@echo 'make bench-all    everything about speed, in half an hour or more; writes docs/performance/'
 	@echo 'make bench-micro  the pieces alone: varints, frames, trains, ACKs, streams, handshakes, QPACK, the simulator'
 	@echo 'make interop      the cases of the QUIC interop runner with every peer here; writes docs/interop.md'
 	@echo 'make coverage     test-fast, and which lines and branches of quicstack it runs: 95 % at least'
@@ -97,7 +97,7 @@ format: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/compare.py --loops asyncio $(ARGS)
 
-# All of it, 20 minutes and more, into docs/performance/. What a peer needs that is not here is said first.
+# All of it, half an hour and more, into docs/performance/. What a peer needs that is not here is said first.
 REPORT := docs/performance
 bench-all: $(VENV)/.installed-plots
 	@$(MAKE) --no-print-directory peers || true
