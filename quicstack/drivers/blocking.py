@@ -93,10 +93,9 @@ class SelectDriver:
             self._selector.modify(self.udp, wanted)
         if any(events & selectors.EVENT_READ for _, events in self._select(delay)):
             self._pump.receive(self.udp)
-            if self._habit is not None:
-                self._stays_awake = self._habit.came(time.monotonic(), self._pump.take_moved())
         self._pump.expire()
-        self._dispatch()
+        if self._dispatch() and self._habit is not None:
+            self._stays_awake = self._habit.came(time.monotonic(), self._pump.take_moved())
 
     def _select(self, delay: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait, at first without sleeping if that has paid (``busy_poll``)."""
@@ -123,8 +122,10 @@ class SelectDriver:
                 if engine.is_client:
                     give_up_if_unreachable(engine, failure)
 
-    def _dispatch(self) -> None:
-        for engine in self.endpoint.take_ready():
+    def _dispatch(self) -> bool:
+        """Take over what connections have; True if any has something."""
+        engines = self.endpoint.take_ready()
+        for engine in engines:
             connection = self.adopt(engine)
             ready = engine.take_ready()
             connection.take(ready.streams)
@@ -140,6 +141,7 @@ class SelectDriver:
                 del self.connections[engine]
                 if connection in self.accepted:  # or those that come and go would pile up where nobody accepts them
                     self.accepted.remove(connection)
+        return bool(engines)
 
     def finish(self) -> None:
         if not self.is_finished:

@@ -2,7 +2,8 @@
 
 What a hypervisor does as halt polling and a kernel for its network cards as SO_BUSY_POLL. Two programs that talk over
 a loopback or a fast network, a small message one way and one back, otherwise spend a third of their time on going to
-sleep and waking. Where messages are large, rare or come at random the program sleeps as ever.
+sleep and waking. For transfers and for what seldom comes a program sleeps as ever. A peer that sends a message within
+each millisecond takes the core that would have been idle in between; whoever pays for it sets ``busy_poll`` to 0.
 """
 
 from __future__ import annotations
@@ -10,16 +11,21 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from functools import cache
+from pathlib import Path
 from typing import Final
 
 __all__ = ["ENOUGH", "PENALTY", "SMALL", "BusyPoll", "Habit", "habit_of"]
 
-SMALL: Final = 2_000
-"""Bytes that came and went since the datagram before: more is a transfer, where whoever sleeps finds more at once."""
+SMALL: Final = 1_000
+"""Bytes that came and went since the message before. With a full packet it is a transfer, and whoever sleeps then finds
+more at once."""
 ENOUGH: Final = 8
 """Datagrams in a row that came soon, before the next one is waited for awake."""
 PENALTY: Final = 64
-"""... and so many more after waiting in vain: what is lost so is a sixty-fourth, whatever the peer does."""
+"""... and so many more after waiting in vain, so that no more than a sixty-fourth of the waits is in vain."""
+
+CPU_QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")
 
 
 class Habit:
@@ -33,7 +39,7 @@ class Habit:
         self._soon = 0
 
     def came(self, now: float, size: int) -> bool:
-        """Something came and was handled, ``size`` bytes both ways since the last time: stay awake for the next?"""
+        """A message came and was handled, ``size`` bytes both ways since the last one: stay awake for the next?"""
         is_soon = now - self._last < self.duration and size < SMALL
         self._last = now
         if not is_soon:
@@ -48,8 +54,20 @@ class Habit:
 
 
 def habit_of(duration: float) -> Habit | None:
-    """For ``UdpOptions.busy_poll``. None where it is 0, and where the only core is the one that the peer may need."""
-    return Habit(duration) if duration > 0 and (os.cpu_count() or 1) > 1 else None
+    """For ``UdpOptions.busy_poll``. None where it is 0 or the environment says ``QUICSTACK_BUSY_POLL=0``, and where
+    waiting awake would cost what the peer may need: on a machine with one core, in a container with a quota."""
+    if duration <= 0 or os.environ.get("QUICSTACK_BUSY_POLL") == "0" or (os.cpu_count() or 1) < 2 or _has_quota():
+        return None
+    return Habit(duration)
+
+
+@cache
+def _has_quota() -> bool:
+    """The control group of this container meters its CPU time (Linux, cgroup v2)."""
+    try:
+        return not CPU_QUOTA.read_text().startswith("max")
+    except OSError:
+        return False
 
 
 class BusyPoll:
@@ -67,7 +85,7 @@ class BusyPoll:
         self._next_turn: asyncio.Handle | None = None
 
     def came(self, size: int) -> None:
-        """Something came and was handled: more may follow."""
+        """A message came and was handled: more may follow."""
         now = time.monotonic()
         if self._habit.came(now, size):
             self._until = now + self._habit.duration

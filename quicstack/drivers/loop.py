@@ -120,8 +120,8 @@ class LoopDriver:
     def readable(self, source: Source) -> None:
         """Take in what came, then either send or first let the applications that were woken run."""
         self.pump.receive(source)
-        self._react()
-        if self._busy_poll is not None and not self._is_finished:
+        has_news = self._react()
+        if has_news and self._busy_poll is not None and not self._is_finished:  # anybody can send what is none
             self._busy_poll.came(self.pump.take_moved())
 
     def flush(self) -> None:
@@ -156,13 +156,16 @@ class LoopDriver:
             self._blocked = None
         self._send()
 
-    def _react(self) -> None:
+    def _react(self) -> bool:
+        """Let applications know, and send. True if there was anything to know."""
         if self.on_change is not None:
             self._send()  # connecting: the end of the handshake waits for no application, and is a datagram of its own
-        if self._tell() and not self._is_answered:
+        has_news = self._tell()
+        if has_news and not self._is_answered:
             self.flush()
         else:
             self._send()
+        return has_news
 
     def _run(self) -> None:
         self._turn = None

@@ -1,7 +1,6 @@
 """What the environment asks of the drivers, where the program leaves it open.
 
-``QUICSTACK_GSO=0``, ``QUICSTACK_GRO=0`` and ``QUICSTACK_ECN=0`` switch a feature of the sockets off,
-``QUICSTACK_BUSY_POLL=0`` staying awake between messages;
+``QUICSTACK_GSO=0``, ``QUICSTACK_GRO=0`` and ``QUICSTACK_ECN=0`` switch a feature of the sockets off;
 ``QUICSTACK_DRIVER=datagram`` takes datagram endpoints of asyncio instead of sockets of our own. They are there to find
 out what goes wrong on a machine, and for tests.
 """
@@ -22,7 +21,6 @@ def preferred_options(environ: Mapping[str, str] = os.environ) -> UdpOptions:
         gso=environ.get("QUICSTACK_GSO") != "0",
         gro=environ.get("QUICSTACK_GRO") != "0",
         ecn=environ.get("QUICSTACK_ECN") != "0",
-        busy_poll=0.0 if environ.get("QUICSTACK_BUSY_POLL") == "0" else UdpOptions().busy_poll,
     )
 
 

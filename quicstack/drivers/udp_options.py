@@ -21,7 +21,7 @@ class UdpOptions:
     busy_poll: float = 0.001
     """Seconds for which the program may stay awake and ask for the next datagram, where small ones have followed each
     other sooner than that. Over a loopback an answer comes a third sooner, and both sides use the core that they would
-    otherwise have left idle. 0: never. See ``drivers/busy_poll.py``."""
+    otherwise have left idle. 0, or ``QUICSTACK_BUSY_POLL=0`` in the environment: never (``drivers/busy_poll.py``)."""
 
 
 @dataclass(slots=True)

@@ -119,7 +119,11 @@ class Reassembly:
             return False
         _, stop = ranges.pop_first()
         count = bisect_left(self._starts, stop)
-        self._chunks += self._pieces[:count]
+        for piece in self._pieces[:count]:
+            if len(piece) < _SMALL:
+                self._append_small(piece)
+            else:
+                self._chunks.append(piece)
         del self._starts[:count], self._pieces[:count]
         self.readable += stop - self.end
         self.end = stop

@@ -3,13 +3,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import selectors
+import socket
 import threading
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from quicstack.drivers import blocking
+from quicstack.drivers import blocking, busy_poll
 from quicstack.drivers.aio import AsyncConnection, UdpOptions, connect, serve
 from quicstack.drivers.busy_poll import ENOUGH, PENALTY, SMALL, BusyPoll, Habit, habit_of
 from quicstack.errors import ConnectionClosed
@@ -54,12 +56,42 @@ def test_what_makes_a_habit() -> None:
     assert come(PENALTY + ENOUGH) == [False] * (PENALTY + ENOUGH - 1) + [True]
 
 
+def test_a_transfer_packet_by_packet_is_no_habit() -> None:
+    """A sender that paces: a full packet within each millisecond, and an ACK for it."""
+    habit = Habit(0.001)
+    assert not any(habit.came(100 + number * 0.0009, 1250) for number in range(100))
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine has, and however it is metered."""
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(busy_poll, "_has_quota", lambda: False)
+    monkeypatch.delenv("QUICSTACK_BUSY_POLL", raising=False)
+
+
+@pytest.mark.usefixtures("two_cores")
 def test_where_it_is_no_use(monkeypatch: pytest.MonkeyPatch) -> None:
     assert habit_of(0.0) is None
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
     assert habit_of(0.001) is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(busy_poll, "_has_quota", lambda: True)
+        assert habit_of(0.001) is None
+    with monkeypatch.context() as patch:
+        patch.setenv("QUICSTACK_BUSY_POLL", "0")
+        assert habit_of(0.001) is None
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     assert habit_of(0.001) is None
+
+
+@pytest.mark.parametrize(("text", "metered"), [("max 100000\n", False), ("50000 100000\n", True), (None, False)])
+def test_quotas(text: str | None, metered: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """cpu.max of a control group: what may be used of a period, or no limit."""
+    file = tmp_path / "cpu.max"
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setattr(busy_poll, "CPU_QUOTA", file)
+    assert busy_poll._has_quota.__wrapped__() is metered
 
 
 def test_the_loop_sleeps_again_when_nothing_came_in_time() -> None:
@@ -98,12 +130,12 @@ async def answer(connection: AsyncConnection) -> None:
             await stream.write_all(await stream.read_all())
 
 
+@pytest.mark.usefixtures("two_cores")
 @pytest.mark.parametrize("datagram_endpoint", [False, True])
 def test_both_stay_awake_between_requests(
     run: Run, pair: Any, datagram_endpoint: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And nothing of it is left when they have closed: the fixture looks."""
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
     awake: set[BusyPoll] = set()
     turn = BusyPoll._turn
     monkeypatch.setattr(BusyPoll, "_turn", lambda poll: (awake.add(poll), turn(poll)))
@@ -123,6 +155,7 @@ def test_both_stay_awake_between_requests(
     assert len(awake) == 2
 
 
+@pytest.mark.usefixtures("two_cores")
 def test_blocking_sockets_may_stay_awake(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float | None] = []
     select = selectors.DefaultSelector.select
@@ -132,7 +165,6 @@ def test_blocking_sockets_may_stay_awake(pair: Any, monkeypatch: pytest.MonkeyPa
         return select(selector, timeout)
 
     monkeypatch.setattr(selectors.DefaultSelector, "select", watched)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
     with blocking.listen("127.0.0.1", 0, configuration=pair.server, options=BUSY) as server:
 
         def serve_one() -> None:
@@ -152,3 +184,22 @@ def test_blocking_sockets_may_stay_awake(pair: Any, monkeypatch: pytest.MonkeyPa
                 assert stream.read_all(timeout=10) == b"?"
         thread.join(10)
     assert asked.count(0) > 10
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_what_is_no_message_keeps_nobody_awake(run: Run, pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody can send datagrams, and be it a thousand a second."""
+    asked: list[int] = []
+    monkeypatch.setattr(BusyPoll, "came", lambda poll, size: asked.append(size))
+
+    async def scenario() -> None:
+        async with await serve("127.0.0.1", 0, configuration=pair.server, on_connection=answer, options=BUSY) as server:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+                for data in (b"", b"junk", b"\x40" + bytes(60)) * (2 * ENOUGH):
+                    stranger.sendto(data, server.addresses[0][:2])
+                    await asyncio.sleep(0)
+            while server.socket_stats()[0]["trains_received"] < 6 * ENOUGH:
+                await asyncio.sleep(0.01)
+
+    run(scenario())
+    assert asked == []

@@ -11,11 +11,11 @@ def test_nothing_asked() -> None:
     assert not prefers_datagram_endpoint({})
 
 
-@pytest.mark.parametrize("feature", ["gso", "gro", "ecn", "busy_poll"])
+@pytest.mark.parametrize("feature", ["gso", "gro", "ecn"])
 def test_a_feature_switched_off(feature: str) -> None:
     options = preferred_options({f"QUICSTACK_{feature.upper()}": "0"})
     assert not getattr(options, feature)
-    assert [options.gso, options.gro, options.ecn, options.busy_poll > 0].count(True) == 3
+    assert [options.gso, options.gro, options.ecn].count(True) == 2
 
 
 def test_datagram_endpoints() -> None:
