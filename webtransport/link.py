@@ -173,6 +173,15 @@ class Link:
         except TimeoutError:
             pass
 
+    async def wait_lost(self, timeout: float) -> None:
+        """Give the peer the chance to close the connection itself."""
+        try:
+            async with asyncio.timeout(timeout):
+                while self.table.failed is None:
+                    await self.changed.wait()
+        except TimeoutError:
+            pass
+
     def stop(self) -> None:
         """Nothing will be timed any more."""
         for timer in (self._timer, self._pulse):

@@ -71,7 +71,7 @@ def test_everything_on_the_page(user: Browser) -> None:
         # round trips by datagram
         user.wait_for("Number(document.querySelector('#sent').innerText) >= 30")
         best, median = number(user, "#rtt-best"), number(user, "#rtt-median")
-        assert 0 < best <= median
+        assert 0 <= best <= median  # 0: Firefox gives pages a clock of whole milliseconds
         assert number(user, "#lost") <= 3
 
         # what was negotiated

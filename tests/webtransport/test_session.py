@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from quicstack.errors import ConnectionClosed
 from webtransport import (
     ClientConfig,
     CloseInfo,
@@ -282,6 +283,25 @@ async def test_server_drains_and_closes(app: ServerApp, client_config: Config) -
         assert not session.link.table.has_room
         await server.close(5, "maintenance")
         assert await session.wait_closed() == CloseInfo(5, "maintenance", by_peer=True)
+
+
+async def test_the_peer_may_close_the_connection_first(
+    app: ServerApp, client_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chromium acknowledges the end of a session before it tells the page, and must not hear of another end by then."""
+    monkeypatch.setattr("webtransport.server.LAST_WORD", 30)
+    app.add_route("/", wait_closed)
+    async with app.serve() as server, WebTransportClient(client_config(pooling=True)) as client:
+        session = await client.connect(f"https://127.0.0.1:{server.port}/")
+        link = next(iter(server._links))
+        closing = asyncio.create_task(server.close())
+        assert (await session.wait_closed()).clean
+        await asyncio.sleep(0.2)
+        assert link.table.failed is None and not closing.done()
+        session.link.close()
+        await closing
+        error = link.connection.engine.closed
+        assert isinstance(error, ConnectionClosed) and error.by_peer
 
 
 async def test_one_reader_one_writer(app: ServerApp, client_config: Config) -> None:
