@@ -164,20 +164,16 @@ class Link:
 
     async def wait_idle(self, timeout: float) -> None:
         """Give peers a moment to take in how their sessions ended (draft-16 §6)."""
-        if not self.table.sessions or self.table.failed is not None:
-            return
-        try:
-            async with asyncio.timeout(timeout):
-                while self.table.sessions and self.table.failed is None:
-                    await self.changed.wait()
-        except TimeoutError:
-            pass
+        await self._wait_until(lambda: not self.table.sessions or self.table.failed is not None, timeout)
 
     async def wait_lost(self, timeout: float) -> None:
         """Give the peer the chance to close the connection itself."""
+        await self._wait_until(lambda: self.table.failed is not None, timeout)
+
+    async def _wait_until(self, condition: Callable[[], bool], timeout: float) -> None:
         try:
             async with asyncio.timeout(timeout):
-                while self.table.failed is None:
+                while not condition():
                     await self.changed.wait()
         except TimeoutError:
             pass

@@ -33,7 +33,7 @@ Handler = Callable[[WebTransportSession], Awaitable[None]]
 HANDLER_FAILED = 1
 """Close code of a session whose handler raised."""
 LAST_WORD = 0.25
-"""How long a peer whose last session was ended may take to close the connection itself. Chromium answers the end of a
+"""How long peers may take to close their connections themselves, after the last session. Chromium answers the end of a
 session before it has told the page of it: a CONNECTION_CLOSE that comes at once makes it an error for the page."""
 DELIVERY_TIMEOUT = 10.0
 """How long the last streams of a handler that has returned may take to reach the peer."""
@@ -111,9 +111,8 @@ class WebTransportServer:
         self._is_closing = True
         for session in self.sessions:
             await session.close(code, reason)
-        parting = [link for link in self._links if link.table.sessions]
-        await asyncio.gather(*(link.wait_idle(self._config.shutdown_timeout) for link in parting))
-        await asyncio.gather(*(link.wait_lost(LAST_WORD) for link in parting))
+        await asyncio.gather(*(link.wait_idle(self._config.shutdown_timeout) for link in self._links))
+        await asyncio.gather(*(link.wait_lost(LAST_WORD) for link in self._links))
         for link in list(self._links):
             link.close(reason=reason)
         for listener in self._listeners:

@@ -37,9 +37,8 @@ live until all are there. Everything else as it comes."""
 
 
 BUSY_POLL = os.environ.get("BENCH_BUSY_POLL")
-OPTIONS = (
-    UdpOptions(busy_poll=float(BUSY_POLL)) if BUSY_POLL is not None else None
-)  # as they come: a trick may change that
+# None is as they come: a trick may change that.
+OPTIONS = UdpOptions(busy_poll=float(BUSY_POLL)) if BUSY_POLL is not None else None
 
 
 class AckCount(Trace):

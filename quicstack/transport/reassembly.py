@@ -49,10 +49,7 @@ class Reassembly:
         if offset == end and (not self._pieces or stop <= self._starts[0]):
             if not data:
                 return False
-            if len(data) < _SMALL:
-                self._append_small(data)
-            else:
-                self._chunks.append(data)
+            self._append(data)
             self.readable += len(data)
             self.end = stop
             if self._pieces:
@@ -74,16 +71,16 @@ class Reassembly:
         """Store chunks that follow each other, from ``end`` to ``stop``."""
         size = stop - self.end
         if size < _SMALL * len(chunks):
-            self._append_small(b"".join(chunks))
+            self._append(b"".join(chunks))
         else:
             self._chunks.extend(chunks)
         self.readable += size
         self.end = stop
 
-    def _append_small(self, data: bytes) -> None:
+    def _append(self, data: bytes) -> None:
         """Small chunks are joined: an object for each byte would cost thirty times the bytes."""
         chunks = self._chunks
-        if chunks and len(chunks[-1]) < _JOINED:
+        if len(data) < _SMALL and chunks and len(chunks[-1]) < _JOINED:
             chunks[-1] += data
         else:
             chunks.append(data)
@@ -120,10 +117,7 @@ class Reassembly:
         _, stop = ranges.pop_first()
         count = bisect_left(self._starts, stop)
         for piece in self._pieces[:count]:
-            if len(piece) < _SMALL:
-                self._append_small(piece)
-            else:
-                self._chunks.append(piece)
+            self._append(piece)
         del self._starts[:count], self._pieces[:count]
         self.readable += stop - self.end
         self.end = stop

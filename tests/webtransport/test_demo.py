@@ -91,7 +91,7 @@ async def test_sizes_that_are_none(certificate: CertificatePair, client_config: 
 async def test_sessions_end_before_the_page_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Stopping the page takes up to a second: a server that stood still for it would lose what it has to say."""
+    """Stopping the page takes up to a second, for which the server must not stand still, nor its peers wait."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     running = asyncio.create_task(run_browser(0, 0, open_browser=False))
     said = ""

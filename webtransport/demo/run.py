@@ -174,7 +174,7 @@ async def run_browser(port: int, http_port: int, *, open_browser: bool) -> None:
         except OSError:
             page = PageServer(0, config)  # somebody else has that port
         stack.push_async_callback(asyncio.to_thread, page.close)
-        stack.push_async_callback(server.close)  # first, and the loop must not stand still: the peer gives up on it
+        stack.push_async_callback(server.close)  # first: stopping the page takes up to a second
         print(f"WebTransport server: {config['url']} (UDP), certificate {pair.certfile}")
         print(f"Open {page.url} in Chromium or Firefox, as they are: the page names the certificate's hash.")
         print("Ctrl-C ends it.", flush=True)
